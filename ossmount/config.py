@@ -1,0 +1,275 @@
+"""Settings: one frozen dataclass per room, and the one table of options behind flags, variables and TOML.
+
+A field of a settings class *is* an option: its name gives the flag (``cache_size`` → ``--cache-size``),
+the environment variable (``OSSMOUNT_CACHE_SIZE``) and the TOML key (``cache-size``), its metadata the
+help, the parser and the choices. Later wins: default < TOML < environment < ``-o``/flag. A room receives
+its own part only. This module parses text; the entrances read argv, environment and files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ossmount.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "OSSMOUNT_"
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtKMGT]?)(?:i?[bB])?")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_SCALE = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_size(text: str) -> int:
+    """Bytes from ``4096``, ``64K``, ``1.5G`` (powers of 1024). Raises ValueError."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size such as 64K, 512M or 50G")
+    return int(float(match[1]) * _SCALE[match[2].lower()])
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from ``20ms``, ``1.5``, ``30s``, ``10m``, ``2h``. Raises ValueError."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration such as 500ms, 30s or 10m")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_mode(text: str) -> int:
+    """Permission bits from octal text (``0444``). Raises ValueError."""
+    mode = int(text, 8)
+    if not 0 <= mode <= 0o777:
+        raise ValueError(f"{text!r} is not a mode between 0000 and 0777")
+    return mode
+
+
+def parse_bool(text: str) -> bool:
+    """``true/yes/on/1`` or ``false/no/off/0``. Raises ValueError."""
+    word = text.strip().lower()
+    if word in {"", "1", "true", "yes", "on"}:
+        return True
+    if word in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError(f"{text!r} is neither true nor false")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How one field appears to a user."""
+
+    help: str
+    parse: Callable[[str], Any] = str
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+
+
+def option(
+    default: Any,
+    help: str,  # noqa: A002 - the word that argparse uses
+    parse: Callable[[str], Any] = str,
+    metavar: str = "",
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field that is an option."""
+    return dataclasses.field(default=default, metadata={"option": Option(help, parse, metavar, choices)})
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """How to reach stores. Credentials themselves stay with boto3, oss2 and their files."""
+
+    endpoint_url: str | None = option(None, "URL of an S3 compatible or OSS endpoint", metavar="URL")
+    region: str | None = option(None, "region of the bucket", metavar="NAME")
+    profile: str | None = option(None, "profile of the AWS configuration files", metavar="NAME")
+    no_sign_request: bool = option(False, "send unsigned requests (public buckets)", parse_bool)
+    addressing_style: str = option(
+        "auto", "where the bucket stands in the URL", choices=("auto", "path", "virtual")
+    )
+    requester_pays: bool = option(False, "agree to pay for requests and transfer", parse_bool)
+    transport: str = option(
+        "native",
+        "who performs GET and long LIST: the native client or the vendor's SDK",
+        choices=("native", "sdk"),
+    )
+    credentials_file: str | None = option(
+        None,
+        "JSON file with AccessKeyId, AccessKeySecret, SecurityToken, Expiration (OSS)",
+        metavar="FILE",
+    )
+    ecs_ram_role: str | None = option(
+        None, "RAM role of this ECS instance to take OSS credentials from", metavar="ROLE"
+    )
+    oss_signature: str = option("v4", "signature version for OSS", choices=("v1", "v4"))
+    oss_internal: bool = option(False, "use the region's internal OSS endpoint", parse_bool)
+    oss_cname: bool = option(False, "the endpoint is a custom domain bound to the bucket", parse_bool)
+    retries: int = option(5, "how often a failed request is repeated", int, "N")
+    connect_timeout: float = option(10.0, "time to make a connection", parse_duration, "TIME")
+    request_timeout: float = option(60.0, "time for one request", parse_duration, "TIME")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """What to mount beyond the source URI itself."""
+
+    manifest: str | None = option(
+        None, "mount the objects that this file or object lists", metavar="FILE|URI"
+    )
+    objects: str | None = option(
+        None, "mount the complete URIs that this file ('-': standard input) lists", metavar="FILE"
+    )
+    base_uri: str | None = option(None, "URI that relative paths of a manifest belong to", metavar="URI")
+    size_concurrency: int = option(64, "HEAD requests at once while sizes are fetched", int, "N")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """How the tree is made and where the index lives."""
+
+    index: str | None = option(None, "index file to mount, or to build where it is missing", metavar="PATH")
+    layout: str = option(
+        "keys", "the tree of the keys, or one directory per label", choices=("keys", "labels")
+    )
+    unlabelled: str = option(
+        "keep",
+        "entries without a label under --layout labels: under _unlabelled/, or skipped",
+        choices=("keep", "skip"),
+    )
+    on_bad_key: str = option("escape", "keys that cannot be file names", choices=("escape", "skip", "fail"))
+    rebuild: bool = option(False, "build the index anew even where one is kept", parse_bool)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """Memory and disk block cache. ``cache_dir`` also holds the indexes that mount keeps."""
+
+    cache_dir: str | None = option(
+        None,
+        "directory of cached blocks and kept indexes (default: $XDG_CACHE_HOME/ossmount)",
+        metavar="DIR",
+    )
+    cache_size: int = option(10 << 30, "hard limit of the disk cache; 0 turns it off", parse_size, "SIZE")
+    memory_cache: int = option(64 << 20, "block cache in each worker's memory", parse_size, "SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadaheadSettings:
+    """Windows, limits and deadlines of fetching."""
+
+    readahead: str = option(
+        "auto",
+        "how far to read ahead of the program",
+        choices=("auto", "file", "directory", "dataset", "off"),
+    )
+    small_file: int = option(4 << 20, "files up to this size are fetched with one GET", parse_size, "SIZE")
+    part_size: int = option(8 << 20, "largest part of a large file per GET", parse_size, "SIZE")
+    block_size: int = option(1 << 20, "block of a large file in the cache", parse_size, "SIZE")
+    max_requests: int = option(128, "requests in flight in each process", int, "N")
+    max_bytes: int = option(256 << 20, "bytes in flight in each process", parse_size, "SIZE")
+    prefetchers: int = option(1, "processes that fetch ahead", int, "N")
+    read_deadline: float = option(120.0, "a read is answered within this time", parse_duration, "TIME")
+    push: bool = option(True, "push fetched files into the kernel's page cache", parse_bool)
+
+
+@dataclass(frozen=True, slots=True)
+class MountSettings:
+    """The kernel's side of a mount."""
+
+    workers: int = option(2, "processes that answer the kernel", int, "N")
+    uid: int | None = option(None, "owner of every file (default: who mounts)", int, "UID")
+    gid: int | None = option(None, "group of every file", int, "GID")
+    file_mode: int = option(0o444, "permission bits of files", parse_mode, "MODE")
+    dir_mode: int = option(0o555, "permission bits of directories", parse_mode, "MODE")
+    allow_other: bool = option(False, "let other users read the mount", parse_bool)
+    attr_timeout: float = option(
+        31536000.0, "how long the kernel may keep names and attributes", parse_duration, "TIME"
+    )
+    kernel_read_ahead: int = option(
+        1 << 20, "read-ahead window of the kernel (needs root or the mount's owner)", parse_size, "SIZE"
+    )
+    max_background: int = option(512, "requests the kernel keeps outstanding", int, "N")
+    log_level: str = option(
+        "info", "least severe message logged", choices=("debug", "info", "warning", "error")
+    )
+    log_file: str | None = option(None, "file for the daemon's log (default: system log)", metavar="FILE")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All rooms' settings."""
+
+    store: StoreSettings = StoreSettings()
+    source: SourceSettings = SourceSettings()
+    index: IndexSettings = IndexSettings()
+    cache: CacheSettings = CacheSettings()
+    readahead: ReadaheadSettings = ReadaheadSettings()
+    mount: MountSettings = MountSettings()
+
+
+SECTIONS: dict[str, type] = {
+    "store": StoreSettings,
+    "source": SourceSettings,
+    "index": IndexSettings,
+    "cache": CacheSettings,
+    "readahead": ReadaheadSettings,
+    "mount": MountSettings,
+}
+
+
+def options_of(section: type) -> dict[str, Option]:
+    """The options of one settings class by field name."""
+    return {f.name: f.metadata["option"] for f in dataclasses.fields(section)}
+
+
+ALL_OPTIONS: dict[str, Option] = {
+    name: opt for section in SECTIONS.values() for name, opt in options_of(section).items()
+}
+"""Every option by field name; names are unique across sections (checked by a test)."""
+
+
+def parse_value(name: str, text: str, origin: str) -> Any:
+    """The value of option ``name`` from text; ``origin`` says where it stood. Raises SettingsError."""
+    opt = ALL_OPTIONS[name]
+    if opt.choices and text not in opt.choices:
+        raise SettingsError(f"{origin}: {text!r} is not one of {', '.join(opt.choices)}")
+    try:
+        return opt.parse(text)
+    except ValueError as error:
+        raise SettingsError(f"{origin}: {error}") from error
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Values of the ``OSSMOUNT_*`` variables that name an option. Raises SettingsError."""
+    return {
+        name: parse_value(name, environment[variable], variable)
+        for name in ALL_OPTIONS
+        if (variable := ENVIRONMENT_PREFIX + name.upper()) in environment
+    }
+
+
+def from_table(table: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Values of a TOML table; unknown keys are errors. Raises SettingsError."""
+    values = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in ALL_OPTIONS:
+            raise SettingsError(f"{place}: unknown key {key!r}", "see 'ossmount mount --help'")
+        values[name] = parse_value(name, str(value), f"{place}: {key}")
+    return values
+
+
+def compose(*layers: Mapping[str, Any]) -> Settings:
+    """One Settings from layers of values by option name; later layers win."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged.update(layer)
+    return Settings(
+        **{
+            part: section(**{k: v for k, v in merged.items() if k in options_of(section)})
+            for part, section in SECTIONS.items()
+        }
+    )

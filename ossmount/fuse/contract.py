@@ -1,0 +1,120 @@
+"""What the adapter asks of the rooms around it: the file system it serves and how a child is set up.
+
+What may live here: types without behaviour that ``ossmount.app`` writes against. Who may touch it: whoever
+changes what the kernel's side needs of :mod:`ossmount.fs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from ossmount.model import Attributes, Kind
+
+
+class Listing(Protocol):
+    """Some children of a directory, column by column, all of equal length (units as in Attributes)."""
+
+    @property
+    def names(self) -> Sequence[bytes]: ...  # noqa: D102 - described by the class
+    @property
+    def inos(self) -> Sequence[int]: ...  # noqa: D102
+    @property
+    def kinds(self) -> Sequence[Kind] | Sequence[int]: ...  # noqa: D102
+    @property
+    def sizes(self) -> Sequence[int]: ...  # noqa: D102
+    @property
+    def mtimes_ns(self) -> Sequence[int]: ...  # noqa: D102
+    @property
+    def links(self) -> Sequence[int]: ...  # noqa: D102
+
+
+class Totals(Protocol):
+    """What ``statfs`` tells."""
+
+    @property
+    def files(self) -> int: ...  # noqa: D102
+    @property
+    def directories(self) -> int: ...  # noqa: D102
+    @property
+    def total_bytes(self) -> int: ...  # noqa: D102
+
+
+class ServedFileSystem(Protocol):
+    """The file system that a worker serves, in its own terms: its errors are OssmountError.
+
+    Every method but :meth:`read` returns without waiting.
+    """
+
+    def lookup(self, parent: int, name: bytes) -> Attributes:
+        """Raises NoSuchEntry, NotADirectory."""
+        ...
+
+    def attributes(self, ino: int) -> Attributes:
+        """Raises NoSuchEntry."""
+        ...
+
+    def listing(self, ino: int, after: int) -> Iterable[Listing]:
+        """Children behind the child with inode number ``after`` (0: from the first), in chunks.
+
+        Raises NoSuchEntry, NotADirectory.
+        """
+        ...
+
+    async def read(self, ino: int, offset: int, size: int) -> bytes:
+        """Up to ``size`` bytes from ``offset``; fewer only at the end of the file."""
+        ...
+
+    def remainder(self, ino: int) -> tuple[int, bytes] | None:
+        """What was fetched with the last read of ``ino`` and not handed out: (offset, bytes), once."""
+        ...
+
+    def xattr(self, ino: int, name: bytes) -> bytes:
+        """Raises NoSuchAttribute."""
+        ...
+
+    def xattr_names(self, ino: int) -> Sequence[bytes]:
+        """The names of the extended attributes of ``ino``."""
+        ...
+
+    def totals(self) -> Totals:
+        """The totals of the index."""
+        ...
+
+
+Serve = Callable[[int], AbstractAsyncContextManager[ServedFileSystem]]
+"""Entered in worker ``number`` under trio, after the fork: opens index, stores and caches."""
+
+Prefetch = Callable[[int], Awaitable[None]]
+"""Runs in prefetcher ``number`` under trio, after the fork; may call :func:`ossmount.fuse.pages.push`."""
+
+
+class Supervising(Protocol):
+    """What a callback of the app may ask of the supervisor it runs in."""
+
+    def stop(self) -> None:
+        """Drain and unmount, as SIGTERM does."""
+        ...
+
+    def signal_children(self, signum: int) -> None:
+        """Sends a signal to every worker and prefetcher."""
+        ...
+
+    def statistics(self) -> Mapping[str, int]:
+        """Counters: workers, prefetchers, restarts, resends."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """Where the supervisor calls the app. All run in the supervisor, between two waits: be quick.
+
+    ``on_serving`` once, when a worker answers requests. ``on_hangup`` on SIGHUP. ``on_readable`` by
+    descriptor (a control socket): called when it is readable.
+    """
+
+    on_serving: Callable[[], None] = lambda: None
+    on_hangup: Callable[[Supervising], None] = lambda _: None
+    on_readable: Mapping[int, Callable[[Supervising], None]] | None = None

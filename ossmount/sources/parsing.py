@@ -1,0 +1,211 @@
+"""The text forms of a manifest, read row by row: the reference, and what finds the line of an error.
+
+What may live here: the rules of the formats. Who may touch it: whoever changes a rule, with the docs and
+the fast reader (:mod:`ossmount.sources.tables`) beside it.
+
+**Which form.** If the first line's cells (separated by tabs, or else by commas) are known column names,
+``key`` among them, the file is a *table*; otherwise it is a *plain manifest*.
+
+**Plain manifest**: one object a line, optionally a label after it. No comments; blank lines are skipped.
+Whether the label stands after a tab or after a space is one decision for the whole file:
+
+- A file that contains a tab anywhere is tab-separated: a line is split at its *last* tab, a line
+  without one has no label, and spaces and quotes are ordinary characters of paths and labels.
+- A file without any tab is space-separated: a line is split at its last run of spaces, blanks around it
+  are ignored. A path with spaces is written in double quotes (a quote in it doubled).
+
+**Table**: RFC 4180 with tabs or commas: cells may be quoted, a quoted cell may contain anything. An
+empty cell means "not known" (size, etag, mtime) or "no label".
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
+
+from ossmount.errors import ManifestError
+from ossmount.sources.columns import (
+    KNOWN_COLUMNS,
+    UNKNOWN_SIZE,
+    clean_etag,
+    parse_count,
+    parse_mtime,
+)
+from ossmount.sources.labels import label_fault
+
+_BOM = b"\xef\xbb\xbf"
+_CHUNK = 1 << 20
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"(?: +(.*))?', re.DOTALL)
+
+
+class Row(NamedTuple):
+    """One row, as in :class:`ossmount.sources.columns.Rows`."""
+
+    key: str
+    label: str | None = None
+    size: int = UNKNOWN_SIZE
+    etag: str = ""
+    mtime_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A plain manifest; ``tabbed`` says what separates the label."""
+
+    tabbed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table with these columns, in this order."""
+
+    columns: tuple[str, ...]
+    delimiter: str
+
+
+Form = Plain | Table
+
+
+def detect_form(stream: BinaryIO, place: str) -> Form:
+    """The form of the whole text, read from its beginning. Raises ManifestError for a bad header."""
+    first = stream.readline(_CHUNK)
+    header = _header(first.removeprefix(_BOM), place)
+    if header is not None:
+        return header
+    return Plain(tabbed=b"\t" in first or any(b"\t" in chunk for chunk in iter(lambda: stream.read(_CHUNK), b"")))
+
+
+def _header(line: bytes, place: str) -> Table | None:
+    text = line.decode("utf-8", "replace").rstrip("\r\n")
+    delimiter = "\t" if "\t" in text else ","
+    cells = [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter), [])]
+    if "key" not in cells:
+        return None
+    for position, cell in enumerate(cells):
+        if cell not in KNOWN_COLUMNS:
+            raise ManifestError(
+                place, 1, f"unknown column {cell!r}", f"known columns are {', '.join(KNOWN_COLUMNS)}"
+            )
+        if cell in cells[:position]:
+            raise ManifestError(place, 1, f"the column {cell!r} is there twice", "remove or rename one")
+    return Table(tuple(cells), delimiter)
+
+
+def split_line(line: str, *, tabbed: bool) -> tuple[str, str | None]:
+    """Path and label of one line of a plain manifest. Raises ValueError with the reason."""
+    if tabbed:
+        path, tab, label = line.rpartition("\t")
+        return (path, label) if tab else (line, None)
+    line = line.strip(" ")
+    if line.startswith('"'):
+        return _split_quoted(line)
+    path, space, label = line.rpartition(" ")
+    return (path.rstrip(" "), label) if space else (line, None)
+
+
+def _split_quoted(line: str) -> tuple[str, str | None]:
+    match = _QUOTED.fullmatch(line)
+    if match is None:
+        raise ValueError("a path in double quotes does not end, or text follows it without a space")
+    label = match[2]
+    if label is not None and " " in label:
+        raise ValueError(f"the label {label!r} contains a space; separate with a tab to allow that")
+    return match[1].replace('""', '"'), label
+
+
+def format_line(path: str, label: str | None, *, tabbed: bool) -> str:
+    """The line that :func:`split_line` reads back. Raises ValueError for what the form cannot hold."""
+    if tabbed:
+        if "\n" in path or (label is None and "\t" in path):
+            raise ValueError(f"{path!r} cannot stand in a plain manifest")
+        return path if label is None else f"{path}\t{label}"
+    if "\n" in path or "\t" in path or (label is not None and (" " in label or "\t" in label)):
+        raise ValueError(f"{path!r} with {label!r} cannot stand in a space-separated manifest")
+    quoted = '"' + path.replace('"', '""') + '"' if " " in path or path.startswith('"') else path
+    return quoted if label is None else f"{quoted} {label}"
+
+
+def read_rows(stream: BinaryIO, form: Form, place: str) -> Iterator[tuple[int, Row]]:
+    """All rows with the line (from 1) they begin on. Raises ManifestError."""
+    if isinstance(form, Plain):
+        return _plain_rows(stream, form, place)
+    return _table_rows(stream, form, place)
+
+
+def _lines(stream: Iterable[bytes], place: str) -> Iterator[str]:
+    """Decoded lines with their ends. Raises ManifestError."""
+    for number, raw in enumerate(stream, 1):
+        line = raw.removeprefix(_BOM) if number == 1 else raw
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise ManifestError(
+                place, number, f"byte {error.start + 1} of the line is not UTF-8", "convert the file to UTF-8"
+            ) from error
+        if "\0" in text:
+            raise ManifestError(place, number, "the line contains a NUL", "is this a text file?")
+        yield text
+
+
+def _plain_rows(stream: BinaryIO, form: Plain, place: str) -> Iterator[tuple[int, Row]]:
+    good: set[str | None] = {None}
+    for number, text in enumerate(_lines(stream, place), 1):
+        line = text.removesuffix("\n").removesuffix("\r")
+        if not line or line.isspace():
+            continue
+        try:
+            path, label = split_line(line, tabbed=form.tabbed)
+            _check_key(path)
+            if label not in good:
+                _check_label(label)
+                good.add(label)
+        except ValueError as error:
+            raise ManifestError(place, number, str(error), "write path, tab, label") from error
+        yield number, Row(path, label)
+
+
+def _table_rows(stream: BinaryIO, form: Table, place: str) -> Iterator[tuple[int, Row]]:
+    lines = _lines(stream, place)
+    next(lines, None)  # the header
+    reader = csv.reader(lines, delimiter=form.delimiter, strict=True)
+    while True:
+        begin = reader.line_num + 2
+        try:
+            cells = next(reader, None)
+            if cells is None:
+                return
+            if cells:
+                yield begin, _table_row(cells, form)
+        except (csv.Error, ValueError) as error:
+            raise ManifestError(place, begin, str(error), "correct the row") from error
+
+
+def _table_row(cells: list[str], form: Table) -> Row:
+    if len(cells) != len(form.columns):
+        raise ValueError(f"{len(cells)} cells where the header has {len(form.columns)}")
+    row = dict(zip(form.columns, cells, strict=True))
+    _check_key(row["key"])
+    label = row.get("label") or None
+    if label is not None:
+        _check_label(label)
+    return Row(
+        row["key"],
+        label,
+        parse_count(row.get("size", "")),
+        clean_etag(row.get("etag", "")),
+        parse_mtime(row.get("mtime", "")),
+    )
+
+
+def _check_key(key: str) -> None:
+    if not key:
+        raise ValueError("the path is empty")
+
+
+def _check_label(label: str | None) -> None:
+    fault = label_fault(label or "")
+    if fault is not None:
+        raise ValueError(fault)

@@ -14,7 +14,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from tests.servers import oss_server_answers as answers
 from tests.servers.oss_server_answers import Answer, Fault
@@ -168,10 +168,10 @@ def parse(state: ServerState, method: str, target: str, headers: dict[str, str])
     path, _, query_text = target.partition("?")
     if path.startswith("http"):
         path = urlsplit(path).path
-    query = {}
+    query = {}  # form-encoded: clients write a space as "+" here, as %20 in the path
     for field_text in filter(None, query_text.split("&")):
         name, _, value = field_text.partition("=")
-        query[unquote(name)] = unquote(value)
+        query[unquote_plus(name)] = unquote_plus(value)
     host = headers.get("host", "").rsplit(":", 1)[0]
     if host in state.cnames:
         return SignedRequest(method, state.cnames[host], unquote(path[1:]), query, headers)

@@ -1,0 +1,326 @@
+"""The block cache on disk, shared by all processes of all mounts on a host.
+
+What may live here: the path of one block in and out, counters, and what to do when a disk fails. Agreement
+between processes is ``folder``'s. Never raises to a reader: every failure is a miss, a counter and, once per
+minute, a line in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import threading
+import time
+from pathlib import Path
+
+from ossmount.cache.disk_layout import LEAST_CAPACITY, segment_size
+from ossmount.cache.files import File
+from ossmount.cache.folder import Folder, Lease, Pending
+from ossmount.cache.identity import checksum_of, digest_of
+from ossmount.cache.policy import Admission
+from ossmount.cache.statistics import CacheStatistics
+from ossmount.cache.table import Place, TableGone
+from ossmount.errors import CacheError
+from ossmount.model import BlockId
+
+_log = logging.getLogger(__name__)
+
+TELL_SHARE = 1024
+"""A process tells the others of its traffic every 1/1024 of the capacity: finer than any decision needs."""
+TELL_SECONDS = 5.0
+"""… and at least that often while it reads, so that a slow reader's segments do not look idle."""
+LOG_SECONDS = 60.0
+"""One line per minute: a failing disk fails for every block."""
+RETRY_SECONDS = 5.0
+"""No writes for that long after one failed: a full or dead disk must not slow every read."""
+VERIFIED_BLOCKS = 1 << 16
+"""Blocks remembered as verified by this process (about 10 MB at most); then it starts afresh."""
+
+
+class DiskCache:
+    """Blocks in ``directory``/blocks-v1, at most ``capacity_bytes`` on disk, everything included.
+
+    Thread-safe. One instance per process: open it after the fork (a fork's copy only reads). Raises
+    CacheError where the directory cannot be used at all. The process that opened last decides on the
+    capacity.
+    """
+
+    def __init__(self, directory: Path, capacity_bytes: int) -> None:
+        if capacity_bytes < LEAST_CAPACITY:
+            raise CacheError(
+                f"cache size of {capacity_bytes} bytes cannot hold one block",
+                f"give --cache-size at least {LEAST_CAPACITY >> 20}M, or 0 for no disk cache",
+            )
+        self._directory = directory
+        self._capacity = capacity_bytes
+        self._largest = segment_size(capacity_bytes)
+        self._open_files = max(64, min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+        self._counts = CacheStatistics(capacity=capacity_bytes)
+        self._admission = Admission(capacity_bytes, self._largest)
+        self._tell_bytes = max(64 << 10, capacity_bytes // TELL_SHARE)
+        self._writing = threading.Lock()
+        self._pid = os.getpid()
+        self._next_log = self._resume_at = 0.0
+        self._unlogged = 0
+        self._closed = False
+        try:
+            self._open()
+        except OSError as error:
+            raise CacheError(
+                f"cache directory {directory} cannot be used: {error.strerror or error}",
+                "give another one with --cache-dir, or --cache-size 0",
+            ) from error
+
+    def _open(self) -> None:
+        self._folder = Folder(self._directory, self._capacity)
+        self._segments: dict[int, File] = {}
+        self._verified: dict[bytes, Place] = {}
+        self._lease: Lease | None = None
+        self._pending = Pending()
+        self._declining = False
+        self._next_tell = time.monotonic() + TELL_SECONDS
+
+    def __repr__(self) -> str:
+        return f"DiskCache({self._folder!r}, {self._counts!r})"
+
+    # --- out -----------------------------------------------------------------------------------------------
+
+    def get(self, block: BlockId) -> bytes | None:
+        """The block's bytes, verified, or None."""
+        return self._counted(self._read(block, 0, block.length))
+
+    def get_range(self, block: BlockId, start: int, length: int) -> bytes | None:
+        """Bytes ``start`` to ``start + length`` of the block (less at its end), or None.
+
+        The checksum covers the whole block, so the first read of a block by this process reads and verifies
+        all of it; later ones read only the part. Segments are never overwritten, only cut to nothing, so
+        verified bytes stay right as far as the disk itself does.
+        """
+        return self._counted(self._read(block, start, min(length, block.length - start)))
+
+    def contains(self, block: BlockId) -> bool:
+        """Whether the table knows the block in a living segment.
+
+        Reads no data, counts nothing, proves nothing.
+        """
+        if self._closed:
+            return False
+        try:
+            return self._find(digest_of(block)) is not None
+        except OSError as error:
+            self._failed("look-up", error)
+            return False
+
+    def _counted(self, data: bytes | None) -> bytes | None:
+        counts, pending = self._counts, self._pending
+        if data is None:
+            counts.misses += 1
+            return None
+        counts.hits += 1
+        counts.hit_bytes += len(data)
+        pending.traffic += len(data)
+        if pending.traffic > self._tell_bytes or time.monotonic() > self._next_tell:
+            self._tell()
+        return data
+
+    def _read(self, block: BlockId, start: int, length: int) -> bytes | None:
+        if self._closed or start < 0 or length < 0:
+            return None
+        digest = digest_of(block)
+        try:
+            place = self._find(digest)
+            if place is None:
+                return None
+            file = self._segments.get(place.segment) or self._opened(place.segment)
+            if file is None:
+                return None
+            if length < block.length and self._verified.get(digest) == place:
+                return self._whole(place, os.pread(file.fd, length, place.offset + start), length)
+            data = self._whole(place, os.pread(file.fd, block.length, place.offset), block.length)
+            if data is None:
+                return None
+            if checksum_of(data, digest) != place.checksum:
+                self._bad(digest, place)
+                return None
+        except OSError as error:
+            self._failed("read", error)
+            return None
+        if length == block.length:
+            return data
+        self._remember_verified(digest, place)
+        return data[start : start + length]
+
+    def _find(self, digest: bytes) -> Place | None:
+        try:
+            place = self._folder.table.find(digest)
+        except TableGone:
+            self._folder.refresh()
+            place = self._folder.table.find(digest)
+        return place if place is None or self._folder.lives(place.segment) else None
+
+    def _opened(self, number: int) -> File | None:
+        try:
+            file = self._folder.open_segment(number)
+        except FileNotFoundError:
+            self._folder.live.discard(number)
+            return None
+        if len(self._segments) >= self._open_files:
+            self._segments.pop(next(iter(self._segments)), None)
+        self._segments[number] = file
+        return file
+
+    def _whole(self, place: Place, data: bytes, length: int) -> bytes | None:
+        """``data`` if it is all that was asked for; less means that the segment was cut: it is evicted."""
+        if len(data) == length:
+            self._pending.touched.add(place.segment)
+            return data
+        self._segments.pop(place.segment, None)
+        return None
+
+    def _bad(self, digest: bytes, place: Place) -> None:
+        """Forgets a block whose bytes are not what was put, so that it may be put again."""
+        self._counts.bad_blocks += 1
+        self._log_failure(f"a block in segment {place.segment} at {place.offset} has a wrong checksum")
+        if not self._folder.read_only:
+            self._folder.erase(digest, place)
+
+    def _remember_verified(self, digest: bytes, place: Place) -> None:
+        if len(self._verified) >= VERIFIED_BLOCKS:
+            self._verified.clear()
+        self._verified[digest] = place
+
+    # --- in ------------------------------------------------------------------------------------------------
+
+    def put(self, block: BlockId, data: bytes) -> None:
+        """Keeps ``data`` if the policy finds room.
+
+        Declines blocks without an ETag: nothing tells their versions.
+        """
+        refused = len(data) != block.length or len(data) > self._largest or not block.object.etag
+        if refused or self._closed or self._folder.read_only or self._pid != os.getpid():
+            self._counts.declined += 1
+            return
+        with self._writing:
+            if not self._may_write():
+                self._counts.declined += 1
+                return
+            try:
+                self._store(digest_of(block), data)
+            except OSError as error:
+                self._resume_at = time.monotonic() + RETRY_SECONDS
+                self._failed("write", error)
+
+    def _may_write(self) -> bool:
+        """False for a while after a failure; after it, a directory that has vanished is made anew."""
+        if not self._resume_at:
+            return True
+        if time.monotonic() < self._resume_at:
+            return False
+        self._resume_at = 0.0
+        if self._folder.vanished():
+            try:
+                self._open()
+            except (OSError, CacheError) as error:
+                self._resume_at = time.monotonic() + RETRY_SECONDS
+                self._failed("open", error)
+                return False
+        return True
+
+    def _store(self, digest: bytes, data: bytes) -> None:
+        if self._find(digest) is not None:
+            return
+        lease = self._lease_for(digest, len(data))
+        self._pending.traffic += len(data)
+        if lease is None:
+            self._counts.declined += 1
+            return
+        place = Place(lease.number, lease.append(data), checksum_of(data, digest))
+        self._folder.enter(digest, place)
+        self._counts.stored += 1
+        self._counts.stored_bytes += len(data)
+        blocks = self._pending.blocks
+        blocks[lease.number] = blocks.get(lease.number, 0) + 1
+        if self._pending.traffic > self._tell_bytes or blocks[lease.number] > self._folder.table.buckets:
+            self._tell()
+
+    def _lease_for(self, digest: bytes, length: int) -> Lease | None:
+        """The segment to write to: the open one while it has room, else another if the policy gives one."""
+        lease = self._lease
+        if lease is not None and lease.position + length <= lease.size:
+            return lease
+        idle = self._required_idle(digest, length) if self._declining else None
+        if self._declining and idle is None:
+            return None
+        before = self._folder.state.evicted
+        self._lease = self._folder.lease(self._taken(), lease, length, idle)
+        self._counts.evictions += self._folder.state.evicted - before if idle is not None else 0
+        self._declining = self._lease is None
+        if self._declining:
+            self._folder.ghosts.note(digest, self._folder.state.clock)
+        return self._lease
+
+    def _required_idle(self, digest: bytes, length: int) -> int | None:
+        """Asks the policy, with the state as last heard; remembers a newcomer that it declines."""
+        now = self._folder.state.clock + self._pending.traffic
+        oldest = min((s.stamp for s in self._folder.state.segments), default=now)
+        distance = self._folder.ghosts.distance(digest, now)
+        idle = self._admission.required_idle(length, distance, now - oldest)
+        if idle is None and (distance is None or not self._admission.repeats(distance)):
+            self._folder.ghosts.note(digest, now)
+        return idle
+
+    # --- between processes ---------------------------------------------------------------------------------
+
+    def _taken(self) -> Pending:
+        taken, self._pending = self._pending, Pending()
+        self._next_tell = time.monotonic() + TELL_SECONDS
+        return taken
+
+    def _tell(self) -> None:
+        """Tells the others of this process's traffic and hears of theirs; room may have come free."""
+        pending = self._taken()
+        if self._folder.read_only or self._pid != os.getpid():
+            return
+        try:
+            self._folder.tell(pending)
+        except OSError as error:
+            self._failed("update", error)
+        live = self._folder.live
+        for number in [n for n in self._segments if n not in live]:
+            self._segments.pop(number, None)
+        if self._lease is not None and self._lease.number not in live:
+            self._lease = None
+
+    # --- failures, counters --------------------------------------------------------------------------------
+
+    def _failed(self, what: str, error: Exception) -> None:
+        self._counts.failures += 1
+        self._log_failure(f"{what} failed: {getattr(error, 'strerror', None) or error}")
+
+    def _log_failure(self, text: str) -> None:
+        now = time.monotonic()
+        if now < self._next_log:
+            self._unlogged += 1
+            return
+        more = f" ({self._unlogged} more in the last minute)" if self._unlogged else ""
+        _log.warning("cache %s: %s; reading goes on without it%s", self._folder.path, text, more)
+        self._next_log = now + LOG_SECONDS
+        self._unlogged = 0
+
+    def statistics(self) -> CacheStatistics:
+        """Counters of this process; bytes reserved on disk by all processes, as last heard."""
+        counts = self._counts.copy()
+        counts.bytes = self._folder.state.reserved()
+        return counts
+
+    def close(self) -> None:
+        """Tells the others of the last traffic and closes files; afterwards everything misses."""
+        with self._writing:
+            if self._closed:
+                return
+            self._tell()
+            self._closed = True
+            self._lease = None
+            self._segments.clear()
+            self._verified.clear()

@@ -1,0 +1,95 @@
+"""Descriptors and the lock between processes: what the disk cache needs of the operating system.
+
+No mmap anywhere: a page that cannot be read or a file cut short would be SIGBUS for the whole process, while
+``pread`` and ``pwrite`` give an error that is a miss, for half a microsecond more.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from types import TracebackType
+
+LOCK_PATIENCE = 2.0
+"""Seconds to wait for another process: the longest work under the lock (doubling a table) takes less. Who
+waits longer waits for a stopped process, and declines to cache instead."""
+
+
+class LockBusy(OSError):
+    """Another process holds the lock for longer than any of its work takes."""
+
+
+class File:
+    """A descriptor that is closed when the last reference goes: a reader in another thread keeps it valid."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __repr__(self) -> str:
+        return f"File(fd={self.fd})"
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+def write_all(fd: int, data: bytes, offset: int) -> None:
+    """``pwrite`` until everything is written. Raises OSError (a full disk shows here)."""
+    written = os.pwrite(fd, data, offset)
+    while written < len(data):
+        count = os.pwrite(fd, memoryview(data)[written:], offset + written)
+        if count == 0:
+            raise OSError(5, "write made no progress")
+        written += count
+
+
+def try_lock(fd: int) -> bool:
+    """Takes the exclusive ``flock`` if nobody has it. The kernel drops it when the last descriptor closes."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class SharedLock:
+    """Mutual exclusion between threads and, through ``flock``, processes. Not reentrant.
+
+    ``flock`` and not ``fcntl`` records: it belongs to the open file, so two caches in one process exclude
+    each other as well, and closing an unrelated descriptor does not drop it.
+    """
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._threads = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"SharedLock({self._file!r}, held={self._threads.locked()})"
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        try:
+            if not try_lock(self._file.fd):
+                self._wait()
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def _wait(self) -> None:
+        """Polls, because a blocking ``flock`` has no time limit. Most waits are some microseconds."""
+        give_up = time.monotonic() + LOCK_PATIENCE
+        pause = 20e-6
+        while not try_lock(self._file.fd):
+            if time.monotonic() > give_up:
+                raise LockBusy(11, "another process holds the lock of the cache")
+            time.sleep(pause)
+            pause = min(pause * 1.5, 5e-3)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        fcntl.flock(self._file.fd, fcntl.LOCK_UN)
+        self._threads.release()

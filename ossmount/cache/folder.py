@@ -1,0 +1,362 @@
+"""The cache's directory: its state, table and segments, and every change of them that needs the lock.
+
+What may live here: what processes must agree on (room, eviction, table growth, crash repair). Reading and
+writing of blocks is ``disk``'s, decisions are ``policy``'s, numbers are ``disk_layout``'s.
+
+Every change is: take the lock, read the state, change it, write it. Reservations are written before the files
+they are for, so the cap holds at every moment; a crash in between leaves room reserved, never exceeded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ossmount.cache import disk_layout as layout
+from ossmount.cache.disk_layout import BUCKET_BYTES, BUCKET_SLOTS, FULL, Segment, State
+from ossmount.cache.files import File, SharedLock, try_lock, write_all
+from ossmount.cache.ghosts import Ghosts
+from ossmount.cache.table import Place, Table
+from ossmount.errors import CacheError
+
+_log = logging.getLogger(__name__)
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@dataclass(slots=True)
+class Pending:
+    """What this process has done since it last told the others."""
+
+    traffic: int = 0
+    touched: set[int] = field(default_factory=set)
+    blocks: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Lease:
+    """A segment that this process alone appends to, for as long as it keeps ``file`` (and so its lock) open."""
+
+    number: int
+    file: File
+    size: int
+    position: int
+
+    def append(self, data: bytes) -> int:
+        """Writes ``data`` behind the last block and returns its offset.
+
+        Raises OSError; then nothing moved.
+        """
+        offset = self.position
+        write_all(self.file.fd, data, offset)
+        self.position += len(data)
+        return offset
+
+
+class Folder:
+    """One open cache directory. Create it after the fork; close by dropping it."""
+
+    def __init__(self, directory: Path, capacity: int) -> None:
+        """Opens or creates ``directory``/blocks-v1. Raises OSError, CacheError."""
+        self.path = directory / layout.FOLDER
+        self._capacity = capacity
+        self.read_only = not _make(self.path)
+        self._dir = File(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        _refuse_world_writable(self.path, self._dir)
+        self.state: State
+        self.live: set[int] = set()
+        try:
+            self._open_writable()
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+            self.read_only = True
+            self._open_read_only()
+
+    def __repr__(self) -> str:
+        mode = "read-only" if self.read_only else "read-write"
+        return f"Folder({str(self.path)!r}, {mode}, {len(self.live)} segments, {self.table!r})"
+
+    # --- opening -------------------------------------------------------------------------------------------
+
+    def _open_writable(self) -> None:
+        if self.read_only:
+            raise OSError(errno.EROFS, "read-only")
+        self.lock = SharedLock(self._file(layout.LOCK_NAME, os.O_RDWR | os.O_CREAT))
+        self._state_file = self._file(layout.STATE_NAME, os.O_RDWR | os.O_CREAT)
+        with self.lock:
+            state = self._repaired(self._load_or_none())
+            state.capacity = self._capacity
+            self._trim(state)
+            self._store(state)
+            self._open_table(state)
+        entries = layout.ghost_entries(self._capacity)
+        self.ghosts = Ghosts(self._file(layout.GHOSTS_NAME, os.O_RDWR | os.O_CREAT), entries, self._capacity)
+
+    def _open_read_only(self) -> None:
+        """Reads what is there; nothing can be locked, put or evicted."""
+        self._state_file = self._file(layout.STATE_NAME, os.O_RDONLY)
+        state = self._load_or_none()
+        if state is None:
+            raise OSError(errno.EROFS, "read-only, and its state is damaged")
+        self._open_table(state)
+
+    def _file(self, name: str, flags: int) -> File:
+        """A file of this very directory: after it has vanished, one of the same path is none of ours."""
+        return File(os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=self._dir.fd))
+
+    def _load_or_none(self) -> State | None:
+        try:
+            return self._load()
+        except ValueError:
+            return None
+
+    def _load(self) -> State:
+        fd = self._state_file.fd
+        return State.unpack(os.pread(fd, os.fstat(fd).st_size, 0))
+
+    def _store(self, state: State) -> None:
+        write_all(self._state_file.fd, state.pack(), 0)
+        self._see(state)
+
+    def _see(self, state: State) -> None:
+        self.state = state
+        self.live = {s.number for s in state.segments}
+
+    def _open_table(self, state: State) -> None:
+        """Opens the table that the state names; where it is missing or not of its size, an empty one."""
+        self._see(state)
+        flags = os.O_RDONLY if self.read_only else os.O_RDWR
+        with contextlib.suppress(FileNotFoundError):
+            file = self._file(layout.table_name(state.table_epoch), flags)
+            if os.fstat(file.fd).st_size == state.buckets * BUCKET_BYTES:
+                self.table = Table(file, state.buckets)
+                return
+        if self.read_only:
+            raise OSError(errno.EROFS, "read-only, and its table is damaged")
+        self._remove(layout.table_name(state.table_epoch))
+        state.table_epoch += 1
+        file = self._file(layout.table_name(state.table_epoch), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        os.ftruncate(file.fd, state.buckets * BUCKET_BYTES)
+        self._store(state)
+        self.table = Table(file, state.buckets)
+
+    # --- repair --------------------------------------------------------------------------------------------
+
+    def _repaired(self, state: State | None) -> State:
+        """The state brought in line with the files that are there (a crash may have come between the two)."""
+        names = [entry.name for entry in os.scandir(self._dir.fd)]
+        sizes = self._sizes(names, layout.SEGMENT_NAME)
+        if state is None:
+            state = self._guessed(self._sizes(names, layout.TABLE_NAME), len(sizes))
+        state.segments = [s for s in state.segments if s.number in sizes or not s.full]
+        known = {s.number for s in state.segments}
+        estimate = int(state.buckets * BUCKET_SLOTS * FULL / 2) // max(1, len(sizes))
+        for number in sorted(sizes.keys() - known):
+            size = max(sizes[number], 1)
+            state.segments.append(Segment(number, size, estimate, full=True, stamp=state.clock))
+        state.next_segment = max([state.next_segment, *(s.number + 1 for s in state.segments)])
+        for epoch in self._sizes(names, layout.TABLE_NAME):
+            if epoch != state.table_epoch:
+                self._remove(layout.table_name(epoch))
+        return state
+
+    def _guessed(self, tables: dict[int, int], segments: int) -> State:
+        """A state without memory: the newest complete table, no clock.
+
+        The segments are added by the caller.
+        """
+        if segments:
+            _log.warning("cache %s: state damaged, rebuilt from %d segments", self.path, segments)
+        for epoch in sorted(tables, reverse=True):
+            buckets = tables[epoch] // BUCKET_BYTES
+            if buckets >= layout.LEAST_BUCKETS and buckets & (buckets - 1) == 0:
+                return State(self._capacity, epoch, buckets)
+        return State(self._capacity, max(tables, default=0), layout.first_buckets(self._capacity))
+
+    def _sizes(self, names: Iterable[str], pattern: re.Pattern[str]) -> dict[int, int]:
+        matches = [m for name in names if (m := pattern.fullmatch(name))]
+        return {int(m[1], 16): os.stat(m[0], dir_fd=self._dir.fd).st_size for m in matches}
+
+    def vanished(self) -> bool:
+        """Whether the path no longer leads to this directory."""
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            return True
+        here = os.fstat(self._dir.fd)
+        return (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino)
+
+    # --- reading -------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Reads the state and opens the table anew: another process has replaced it. Raises OSError."""
+        if self.read_only:
+            self._open_read_only()
+            return
+        with self.lock:
+            self._open_table(self._loaded())
+
+    def open_segment(self, number: int) -> File:
+        """Raises FileNotFoundError where the segment was evicted."""
+        return self._file(layout.segment_name(number), os.O_RDONLY)
+
+    def lives(self, number: int) -> bool:
+        """Whether the segment is in the cache, as far as this process has heard. New ones count as living."""
+        return number in self.live or number >= self.state.next_segment
+
+    # --- changes under the lock ----------------------------------------------------------------------------
+
+    def enter(self, digest: bytes, place: Place) -> None:
+        """Makes a block that lies in a segment findable. Raises OSError."""
+        with self.lock:
+            self._newest_table()
+            self.table.insert(digest, place, self.lives)
+
+    def erase(self, digest: bytes, place: Place) -> None:
+        """Forgets a block that proved bad. Raises OSError."""
+        with self.lock:
+            self._newest_table()
+            self.table.erase(digest, place)
+
+    def _newest_table(self) -> None:
+        if State.epoch_in(os.pread(self._state_file.fd, 16, 0)) != self.state.table_epoch:
+            self._open_table(self._loaded())
+
+    def _loaded(self) -> State:
+        """The state as it is now, repaired where it was damaged. Needs the lock."""
+        return self._load_or_none() or self._repaired(None)
+
+    def tell(self, pending: Pending) -> None:
+        """Adds what this process did to the shared state, hears what the others did, grows the table."""
+        with self.lock:
+            self._tell(pending)
+
+    def _tell(self, pending: Pending) -> State:
+        state = self._loaded()
+        if state.table_epoch != self.state.table_epoch:
+            self._open_table(state)
+        state.clock += pending.traffic
+        for segment in state.segments:
+            if segment.number in pending.touched:
+                segment.stamp = state.clock
+            segment.blocks += pending.blocks.get(segment.number, 0)
+        if state.live_blocks() > FULL * BUCKET_SLOTS * state.buckets:
+            self._grow(state)
+        self._store(state)
+        return state
+
+    def lease(self, pending: Pending, old: Lease | None, length: int, idle: int | None) -> Lease | None:
+        """A segment with room for ``length`` bytes, in exchange for the full one; None where there is none.
+
+        In this order: one that a dead process left unfinished; free room; with ``idle`` given, the most idle
+        segment's, if it was not read for more than ``idle`` bytes of traffic. Raises OSError.
+        """
+        with self.lock:
+            state = self._tell(pending)
+            for segment in state.segments:
+                segment.full = segment.full or (old is not None and segment.number == old.number)
+            self._trim(state)
+            lease = self._adopted(state, length) or self._fresh(state, length, idle)
+            self._store(state)
+            return lease
+
+    def _adopted(self, state: State, length: int) -> Lease | None:
+        for segment in state.segments:
+            if segment.full:
+                continue
+            file = self._file(layout.segment_name(segment.number), os.O_RDWR | os.O_CREAT)
+            position = os.fstat(file.fd).st_size
+            if not try_lock(file.fd):
+                continue
+            if position + length <= segment.size:
+                return Lease(segment.number, file, segment.size, position)
+            segment.full = True
+        return None
+
+    def _fresh(self, state: State, length: int, idle: int | None) -> Lease | None:
+        size = layout.segment_size(state.capacity)
+        if length > size or not self._make_room(state, size + layout.PER_SEGMENT, idle):
+            return None
+        segment = Segment(state.next_segment, size, stamp=state.clock)
+        state.next_segment += 1
+        state.segments.append(segment)
+        self._store(state)
+        file = self._file(layout.segment_name(segment.number), os.O_RDWR | os.O_CREAT)
+        return Lease(segment.number, file, size, 0) if try_lock(file.fd) else None
+
+    def _make_room(self, state: State, wanted: int, idle: int | None) -> bool:
+        """Evicts the most idle segments until ``wanted`` bytes fit; those idle for ``idle`` or less stay."""
+        for segment in sorted(state.segments, key=lambda s: s.stamp):
+            if state.reserved() + wanted <= state.capacity:
+                return True
+            if idle is None or state.clock - segment.stamp <= idle:
+                return False
+            self._evict(state, segment)
+        return state.reserved() + wanted <= state.capacity
+
+    def _trim(self, state: State) -> None:
+        """Down to the capacity, if it was lowered. Segments being written stay until they are full."""
+        self._make_room(state, 0, -1)
+
+    def _evict(self, state: State, segment: Segment) -> None:
+        """Frees a segment's space, at once: readers may still hold it open, so it is cut before it goes."""
+        name = layout.segment_name(segment.number)
+        try:
+            file = self._file(name, os.O_RDWR)
+        except FileNotFoundError:
+            state.segments.remove(segment)
+            return
+        if not try_lock(file.fd):
+            return
+        os.ftruncate(file.fd, 0)
+        os.unlink(name, dir_fd=self._dir.fd)
+        state.segments.remove(segment)
+        state.evicted += 1
+
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            file = self._file(name, os.O_RDWR)
+            os.ftruncate(file.fd, 0)
+            os.unlink(name, dir_fd=self._dir.fd)
+
+    def _grow(self, state: State) -> None:
+        """Doubles the table beside the old one.
+
+        Both count while both exist; no room or too large: it stays.
+        """
+        size = 2 * state.buckets * BUCKET_BYTES
+        if size > layout.TABLE_SHARE * state.capacity or not self._make_room(state, size, 0):
+            return
+        old = layout.table_name(state.table_epoch)
+        self._remove(layout.table_name(state.table_epoch + 1))
+        file = self._file(layout.table_name(state.table_epoch + 1), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        self.table.double_into(file)
+        state.table_epoch += 1
+        state.buckets *= 2
+        self._store(state)
+        self.table = Table(file, state.buckets)
+        self._remove(old)
+
+
+def _make(path: Path) -> bool:
+    """Creates the directory (0700); False where that is not allowed but it is there already."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in _READ_ONLY or not path.is_dir():
+            raise
+        return False
+    return True
+
+
+def _refuse_world_writable(path: Path, directory: File) -> None:
+    """Anyone who can write blocks can feed readers: the checksums prove accidents, not intent."""
+    if os.fstat(directory.fd).st_mode & stat.S_IWOTH:
+        raise CacheError(f"cache directory {path} is writable by everybody", f"run: chmod 0700 {path}")

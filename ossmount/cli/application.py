@@ -1,0 +1,79 @@
+"""What the commands ask of :mod:`ossmount.app`, and nothing else of it.
+
+What may live here: the interface; no behaviour. Tests pass a fake of it to :func:`ossmount.cli.main`.
+Who may touch it: whoever adds a command, together with the function of the same name in ``app``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from typing import IO, Any, Protocol, cast
+
+from ossmount.config import Settings
+from ossmount.model import Child, IndexInfo
+from ossmount.protocols import Report
+
+
+class FindingLike(Protocol):
+    """One result of ``doctor``; ``ok`` is None where nothing could be said."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def ok(self) -> bool | None: ...  # noqa: D102
+    @property
+    def detail(self) -> str: ...  # noqa: D102
+    @property
+    def remedy(self) -> str: ...  # noqa: D102
+
+
+class Application(Protocol):
+    """The functions of :mod:`ossmount.app`. All raise OssmountError and its kinds."""
+
+    def mount(
+        self, sources: Sequence[str], mountpoint: str, settings: Settings, *, foreground: bool, report: Report
+    ) -> int:
+        """Returns an exit status: when the mount serves, or after it ended where ``foreground``."""
+        ...
+
+    def umount(self, mountpoint: str, lazy: bool = False) -> None:
+        """Ends the mount; ``lazy`` detaches it even where it is in use."""
+        ...
+
+    def list_mounts(self) -> Iterable[Any]:
+        """Live mounts: rows with ``mountpoint``, ``source``, ``index`` and ``started`` (dataclasses)."""
+        ...
+
+    def mount_statistics(self, mountpoint: str) -> dict[str, Any]:
+        """Counters by room, added up over the mount's processes."""
+        ...
+
+    def build_index(self, sources: Sequence[str], path: str, settings: Settings, report: Report) -> IndexInfo:
+        """Builds the index at ``path``; leaves nothing behind where it fails."""
+        ...
+
+    def index_info(self, path: str) -> IndexInfo:
+        """What the index says of itself."""
+        ...
+
+    def index_ls(self, path: str, directory: str) -> Iterable[Child]:
+        """The children of ``directory`` (relative to the root, "" for the root)."""
+        ...
+
+    def index_export(self, path: str, output: IO[bytes]) -> int:
+        """Writes the index as a manifest with a header (TSV) that ``--manifest`` takes; returns rows."""
+        ...
+
+    def index_report(self, path: str) -> Iterable[Any]:
+        """Every rename, merge and skip: dataclasses or named tuples."""
+        ...
+
+    def doctor(self, source: str | None, settings: Settings) -> Iterable[FindingLike]:
+        """Checks this machine, and ``source`` where it is given."""
+        ...
+
+
+def real_application() -> Application:
+    """The package's own :mod:`ossmount.app`; imported here, so that ``--help`` need not wait for it."""
+    return cast("Application", importlib.import_module("ossmount.app"))

@@ -1,0 +1,144 @@
+"""Every command with its texts: what ``ossmount --help`` and docs/cli.md show.
+
+What may live here: words for people, and which function runs. Who may touch it: whoever adds a command.
+Examples are parsed by a test with the real parser.
+"""
+
+from __future__ import annotations
+
+from ossmount.cli import commands, index_commands
+from ossmount.cli.command import Command
+
+COMMANDS = (
+    Command(
+        ("mount",),
+        "present a prefix, a manifest or a list of objects as a read-only directory",
+        "Returns 0 when the mount serves; otherwise says in one line what is wrong. 'ossmount SOURCE\n"
+        "MOUNTPOINT -o ...' means the same, for mount(8) and fstab. The source is listed once; the index\n"
+        "is kept below the cache directory and used again (--rebuild makes it anew).",
+        (
+            ("a prefix of a bucket", "ossmount mount s3://bucket/train/ /mnt/train"),
+            (
+                "labels from a manifest, one directory per label, as ImageFolder wants it",
+                "ossmount mount --manifest labels.tsv --base-uri oss://bucket/img/ --layout labels"
+                " /mnt/train",
+            ),
+            (
+                "a store of your own that speaks S3",
+                "ossmount mount --endpoint-url http://127.0.0.1:9000 --addressing-style path"
+                " s3://bucket/train/ /mnt/train",
+            ),
+            (
+                "a larger cache on a local disk",
+                "ossmount mount --cache-dir /nvme/ossmount --cache-size 500G oss://bucket/train/ /mnt/train",
+            ),
+            ("objects listed by another program", "ossmount mount --objects - /mnt/train < uris.txt"),
+            (
+                "a line of /etc/fstab",
+                "s3://bucket/train/ /mnt/train fuse.ossmount ro,_netdev,allow_other,cache-size=50G 0 0",
+            ),
+        ),
+        commands.mount,
+        commands.mount_arguments,
+        sections=("store", "source", "index", "cache", "readahead", "mount"),
+        usage="SOURCE... MOUNTPOINT [-o OPTIONS]",
+    ),
+    Command(
+        ("umount",),
+        "end a mount",
+        "Waits until the processes of the mount have ended. A mount whose processes are gone ('Transport\n"
+        "endpoint is not connected') is cleaned away with --lazy.",
+        (
+            ("the usual way", "ossmount umount /mnt/train"),
+            ("although it is in use or dead", "ossmount umount --lazy /mnt/train"),
+        ),
+        commands.umount,
+        commands.umount_arguments,
+        usage="[--lazy] MOUNTPOINT",
+    ),
+    Command(
+        ("list",),
+        "list the live mounts of this user",
+        "",
+        (("for a script", "ossmount list --json"),),
+        commands.list_mounts,
+        commands.json_flag,
+        usage="[--json]",
+    ),
+    Command(
+        ("stats",),
+        "show the counters of a mount",
+        "Counters only grow; their difference between two moments is what happened between them.",
+        (("requests and cache hits so far", "ossmount stats /mnt/train"),),
+        commands.stats,
+        commands.stats_arguments,
+        usage="[--json] MOUNTPOINT",
+    ),
+    Command(
+        ("index", "build"),
+        "make the index of a source",
+        "Lists the source once and writes an immutable index beside INDEX, then renames it. A mount with\n"
+        "--index makes no listing at all.",
+        (
+            ("an index to keep", "ossmount index build s3://bucket/train/ train.ossidx"),
+            ("mount it", "ossmount mount --index train.ossidx /mnt/train"),
+        ),
+        index_commands.index_build,
+        index_commands.index_build_arguments,
+        sections=("store", "source", "index"),
+        omit=("index", "rebuild"),
+        usage="SOURCE... INDEX",
+    ),
+    Command(
+        ("index", "info"),
+        "show what an index says of itself",
+        "",
+        (("where it came from, and how much it holds", "ossmount index info train.ossidx"),),
+        index_commands.index_info,
+        index_commands.index_and_json,
+        usage="[--json] INDEX",
+    ),
+    Command(
+        ("index", "ls"),
+        "list a directory of an index without mounting it",
+        "",
+        (
+            ("the first level", "ossmount index ls train.ossidx"),
+            ("a class", "ossmount index ls -l train.ossidx cat"),
+        ),
+        index_commands.index_ls,
+        index_commands.index_ls_arguments,
+        usage="[-l] [--json] INDEX [DIRECTORY]",
+    ),
+    Command(
+        ("index", "export"),
+        "write an index out as a manifest",
+        "The manifest has a header and sizes and ETags: mounting it makes no request.",
+        (("to a file", "ossmount index export train.ossidx train.tsv"),),
+        index_commands.index_export,
+        index_commands.index_export_arguments,
+        usage="INDEX [FILE]",
+    ),
+    Command(
+        ("index", "report"),
+        "list what was renamed, merged or skipped when an index was made",
+        "Nothing is hidden in silence: keys that cannot be file names are escaped and listed here.",
+        (("as a table of tab-separated values", "ossmount index report train.ossidx"),),
+        index_commands.index_report,
+        index_commands.index_and_json,
+        usage="[--json] INDEX",
+    ),
+    Command(
+        ("doctor",),
+        "check this machine, and a source if one is given, and say what to do",
+        "Exit status 0 when nothing failed, 1 otherwise. Secrets are never shown.",
+        (
+            ("the machine", "ossmount doctor"),
+            ("credentials, clock, endpoint and permissions", "ossmount doctor oss://bucket/train/"),
+        ),
+        commands.doctor,
+        commands.doctor_arguments,
+        sections=("store", "cache", "mount"),
+        usage="[--json] [SOURCE]",
+    ),
+)

@@ -1,0 +1,151 @@
+"""From argv to an exit status.
+
+What may live here: choosing the command, and the one place where errors become a line and a status.
+Who may touch it: whoever changes that; commands themselves are in :mod:`ossmount.cli.commands`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from ossmount import __version__
+from ossmount.cli.application import Application
+from ossmount.cli.catalogue import COMMANDS
+from ossmount.cli.command import Command, Context, parse
+from ossmount.cli.output import printable
+from ossmount.errors import OssmountError, SettingsError
+
+INTERRUPTED = 130
+"""What shells give for SIGINT: 128 + 2."""
+
+INTERNAL_ERROR = 70
+"""``EX_SOFTWARE`` of sysexits.h: our fault, not the user's."""
+
+HELP_WORDS = frozenset({"-h", "--help", "help"})
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    app: Application | None = None,
+    environment: Mapping[str, str] | None = None,
+    out: TextIO | None = None,
+) -> int:
+    """Runs a command and returns its exit status. Only ``--help`` leaves by SystemExit."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None and Path(sys.argv[0]).name.startswith("mount."):
+        words = from_mount_helper(words)
+    context = Context(os.environ if environment is None else environment, app, out)
+    try:
+        return _run(context, words)
+    except OssmountError as error:
+        return _fail(context, printable(str(error)), error.exit_status)
+    except KeyboardInterrupt:
+        return _fail(context, "interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        _silence_stdout()
+        return 128 + 13
+    except Exception as error:  # the outermost frame: no traceback on a user's terminal
+        line = printable(f"internal error: {type(error).__name__}: {error}")
+        return _fail(context, f"{line}; run it again with --log-level debug and report it", INTERNAL_ERROR)
+
+
+def _fail(context: Context, line: str, status: int) -> int:
+    if context.debug:
+        traceback.print_exc()
+    print(f"ossmount: {line}", file=sys.stderr)  # noqa: T201 - the error line itself
+    return status
+
+
+def _silence_stdout() -> None:
+    """Keeps the interpreter from flushing into the closed pipe when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(context: Context, words: list[str]) -> int:
+    # Known before the settings are, so that an error while they are made has its traceback too.
+    context.debug = any(a == "--log-level" and b == "debug" for a, b in itertools.pairwise(words))
+    if not words:
+        sys.stderr.write(overview())
+        return SettingsError.exit_status
+    if words[0] in HELP_WORDS and not words[1:]:
+        context.out.write(overview())
+        return 0
+    if words[0] in {"-V", "--version"}:
+        context.out.write(f"ossmount {__version__}\n")
+        return 0
+    command, rest = choose(words)
+    return command.run(context, parse(command, rest))
+
+
+def choose(words: list[str]) -> tuple[Command, list[str]]:
+    """The command that ``words`` name, and the rest. Raises SettingsError.
+
+    What is no command is a source: ``ossmount SOURCE MOUNTPOINT -o opts`` is ``ossmount mount …``.
+    """
+    if words[0] == "help":
+        return choose([*words[1:], "--help"])
+    for command in COMMANDS:
+        if tuple(words[: len(command.words)]) == command.words:
+            return command, words[len(command.words) :]
+    if words[0] == "index":
+        return _unknown_index_command(words[1:])
+    if _looks_like_a_command(words):
+        near = difflib.get_close_matches(words[0], [command.words[0] for command in COMMANDS], n=1)
+        remedy = f"did you mean {near[0]!r}?" if near else "see 'ossmount --help'"
+        raise SettingsError(f"{words[0]!r} is neither a command nor a source such as s3://bucket/", remedy)
+    return COMMANDS[0], words
+
+
+def _looks_like_a_command(words: Sequence[str]) -> bool:
+    first = words[0]
+    return not first.startswith("-") and "/" not in first and first != "none" and not Path(first).exists()
+
+
+def _unknown_index_command(rest: Sequence[str]) -> tuple[Command, list[str]]:
+    known = [command.words[1] for command in COMMANDS if command.words[0] == "index"]
+    asked = f"index {rest[0]!r} is not known" if rest and rest[0] not in HELP_WORDS else "index what?"
+    raise SettingsError(asked, f"one of: {', '.join(f'index {word}' for word in known)}")
+
+
+def overview() -> str:
+    """What ``ossmount --help`` shows."""
+    width = max(len(command.name) for command in COMMANDS)
+    lines = "\n".join(f"  {command.name:<{width}}  {command.summary}" for command in COMMANDS)
+    return (
+        "usage: ossmount COMMAND ...\n"
+        "       ossmount SOURCE MOUNTPOINT [-o OPTIONS]\n\n"
+        "Reads training data from S3 or Alibaba Cloud OSS as if it were a local directory.\n\n"
+        f"commands:\n{lines}\n\n"
+        "  ossmount COMMAND --help  explains a command, with examples\n"
+        "  ossmount --version       shows the version\n\n"
+        "first steps:\n"
+        "  ossmount doctor s3://bucket/train/            # does this machine have what it takes?\n"
+        "  ossmount mount s3://bucket/train/ /mnt/train\n"
+        "  python train.py /mnt/train\n"
+        "  ossmount umount /mnt/train\n"
+    )
+
+
+def from_mount_helper(words: Sequence[str]) -> list[str]:
+    """The words of ``mount`` from those that mount(8) gives a helper.
+
+    mount(8), EXTERNAL HELPERS: ``/sbin/mount.suffix spec dir [-sfnv] [-N namespace] [-o options]
+    [-t type.subtype]``; -s tolerates unknown options, -f does everything but the mount itself.
+    """
+    result = ["mount"]
+    rest = iter(words)
+    for word in rest:
+        if word in {"-N", "-t"}:
+            next(rest, None)
+        elif word.startswith("-") and not word.startswith("--") and set(word[1:]) <= set("sfnv"):
+            result[1:1] = [flag for letter, flag in (("s", "--sloppy"), ("f", "--fake")) if letter in word]
+        else:
+            result.append(word)
+    return result

@@ -123,6 +123,9 @@ class SourceSettings:
         None, "mount the complete URIs that this file ('-': standard input) lists", metavar="FILE"
     )
     base_uri: str | None = option(None, "URI that relative paths of a manifest belong to", metavar="URI")
+    on_missing: str = option(
+        "error", "listed objects that do not exist: an error, or left out", choices=("error", "skip")
+    )
     size_concurrency: int = option(64, "HEAD requests at once while sizes are fetched", int, "N")
 
 

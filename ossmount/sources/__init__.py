@@ -1,1 +1,78 @@
-"""See the room's modules."""
+"""Sources: where the files of a mount come from. Public: :func:`open_source` and the sources themselves.
+
+What may live here: the choice of the source. Who may touch it: whoever adds a kind of source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ossmount.config import SourceSettings
+from ossmount.errors import SettingsError
+from ossmount.protocols import OpenStore, Source
+from ossmount.sources.layout import LabelsLayout, labels_layout
+from ossmount.sources.manifest import ManifestSource
+from ossmount.sources.object_list import ObjectListSource
+from ossmount.sources.prefix import PrefixSource
+from ossmount.uris import HTTP_SCHEMES, parse_uri
+
+__all__ = [
+    "LabelsLayout",
+    "ManifestSource",
+    "ObjectListSource",
+    "PrefixSource",
+    "labels_layout",
+    "open_source",
+]
+
+
+def open_source(
+    uri: str | None, settings: SourceSettings, open_store: OpenStore, *, uris: Sequence[str] = ()
+) -> Source:
+    """The source that ``uri`` and ``settings`` describe. No request is made yet.
+
+    ``--manifest`` makes a manifest, whose base is ``--base-uri`` or else ``uri``; ``--objects`` or
+    ``uris`` make an object list; otherwise ``uri`` is a prefix. Raises SettingsError for contradictions.
+    """
+    listed = settings.objects is not None or bool(uris)
+    if settings.manifest is not None and listed:
+        raise SettingsError("--manifest and an object list exclude each other", "use one of the two")
+    if settings.manifest is not None:
+        return _manifest(settings.manifest, uri, settings, open_store)
+    if settings.base_uri is not None:
+        raise SettingsError("--base-uri belongs to --manifest", "leave it out, or give a manifest")
+    if listed:
+        if uri is not None:
+            raise SettingsError(f"{uri} and an object list exclude each other", "use one of the two")
+        return ObjectListSource(
+            settings.objects,
+            open_store,
+            uris=uris,
+            concurrency=settings.size_concurrency,
+            skip_missing=settings.on_missing == "skip",
+        )
+    return _prefix(uri, open_store)
+
+
+def _manifest(place: str, uri: str | None, settings: SourceSettings, open_store: OpenStore) -> ManifestSource:
+    if uri is not None and settings.base_uri is not None and parse_uri(uri) != parse_uri(settings.base_uri):
+        raise SettingsError(f"{uri} and --base-uri {settings.base_uri} are two bases", "leave one out")
+    base = settings.base_uri if settings.base_uri is not None else uri
+    if base is not None:
+        parse_uri(base)  # a base that is none is better refused before anything is read
+    return ManifestSource(
+        place,
+        base,
+        open_store,
+        concurrency=settings.size_concurrency,
+        skip_missing=settings.on_missing == "skip",
+    )
+
+
+def _prefix(uri: str | None, open_store: OpenStore) -> PrefixSource:
+    if uri is None:
+        raise SettingsError("nothing to mount", "give a URI such as s3://bucket/prefix/, or --manifest")
+    root, prefix = parse_uri(uri)
+    if root.startswith(HTTP_SCHEMES):
+        raise SettingsError(f"{uri}: HTTP has no listing", "name the objects with --objects or --manifest")
+    return PrefixSource(root, prefix, open_store)

@@ -34,16 +34,14 @@ class CommonDirectory:
         if self._common is None:
             self._common = _directory(path)
         elif not path.startswith(self._common):
-            self._common = _common_directory(self._common, path)
+            self._common = common_directory(self._common, path)
 
     def path(self, store: str, key: str) -> bytes:
         """The object's path relative to the mount."""
         path = key.partition("?")[0] if self._stores[store] else key
-        if len(self._stores) == 1:
-            path = path[len(self._common or "") :]
-        else:
-            path = f"{self._name(store)}/{path}"
-        return path.encode("utf-8", "surrogateescape")
+        alone = len(self._stores) == 1
+        relative = path[len(self._common or "") :] if alone else f"{self._name(store)}/{path}"
+        return relative.encode("utf-8", "surrogateescape")
 
     def _name(self, store: str) -> str:
         if self._names is None:
@@ -51,17 +49,38 @@ class CommonDirectory:
         return self._names[store]
 
 
+class BaseDirectory:
+    """The rule where ``--base-uri`` is given: paths are relative to it.
+
+    A complete URI that is not below the base gets its bucket's name and its whole key.
+    """
+
+    def __init__(self, store: str, prefix: str) -> None:
+        self._store = store
+        self._prefix = prefix
+
+    def path(self, store: str, key: str) -> bytes:
+        """The object's path relative to the mount."""
+        path = key.partition("?")[0] if store.startswith(HTTP_SCHEMES) else key
+        if store == self._store and path.startswith(self._prefix):
+            path = path[len(self._prefix) :]
+        else:
+            path = f"{_store_names([store])[store]}/{path}"
+        return path.encode("utf-8", "surrogateescape")
+
+
 def _directory(path: str) -> str:
     return path[: path.rfind("/") + 1]
 
 
-def _common_directory(directory: str, path: str) -> str:
+def common_directory(one: str, other: str) -> str:
+    """The longest directory (with its trailing slash, or "") that both begin with."""
     same = 0
-    for left, right in zip(directory, path, strict=False):
+    for left, right in zip(one, other, strict=False):
         if left != right:
             break
         same += 1
-    return _directory(directory[:same])
+    return _directory(one[:same])
 
 
 def _store_names(stores: Iterable[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The text forms of a manifest, read row by row: the reference, and what finds the line of an error.
 
 What may live here: the rules of the formats. Who may touch it: whoever changes a rule, with the docs and
-the fast reader (:mod:`ossmount.sources.tables`) beside it.
+the fast reader (:mod:`ossmount.sources.arrow_csv`) beside it.
 
 **Which form.** If the first line's cells (separated by tabs, or else by commas) are known column names,
 ``key`` among them, the file is a *table*; otherwise it is a *plain manifest*.
@@ -75,7 +75,9 @@ def detect_form(stream: BinaryIO, place: str) -> Form:
     header = _header(first.removeprefix(_BOM), place)
     if header is not None:
         return header
-    return Plain(tabbed=b"\t" in first or any(b"\t" in chunk for chunk in iter(lambda: stream.read(_CHUNK), b"")))
+    return Plain(
+        tabbed=b"\t" in first or any(b"\t" in chunk for chunk in iter(lambda: stream.read(_CHUNK), b""))
+    )
 
 
 def _header(line: bytes, place: str) -> Table | None:
@@ -119,13 +121,16 @@ def _split_quoted(line: str) -> tuple[str, str | None]:
 def format_line(path: str, label: str | None, *, tabbed: bool) -> str:
     """The line that :func:`split_line` reads back. Raises ValueError for what the form cannot hold."""
     if tabbed:
-        if "\n" in path or (label is None and "\t" in path):
-            raise ValueError(f"{path!r} cannot stand in a plain manifest")
-        return path if label is None else f"{path}\t{label}"
-    if "\n" in path or "\t" in path or (label is not None and (" " in label or "\t" in label)):
-        raise ValueError(f"{path!r} with {label!r} cannot stand in a space-separated manifest")
-    quoted = '"' + path.replace('"', '""') + '"' if " " in path or path.startswith('"') else path
-    return quoted if label is None else f"{quoted} {label}"
+        line = path if label is None else f"{path}\t{label}"
+    else:
+        quoted = '"' + path.replace('"', '""') + '"' if " " in path or path.startswith('"') else path
+        line = quoted if label is None else f"{quoted} {label}"
+    holds = (
+        not any(sign in line for sign in "\0\n") and not line.endswith("\r") and (tabbed or "\t" not in line)
+    )
+    if not holds or split_line(line, tabbed=tabbed) != (path, label):
+        raise ValueError(f"{path!r} with the label {label!r} cannot stand in such a manifest; write a table")
+    return line
 
 
 def read_rows(stream: BinaryIO, form: Form, place: str) -> Iterator[tuple[int, Row]]:
@@ -150,12 +155,17 @@ def _lines(stream: Iterable[bytes], place: str) -> Iterator[str]:
         yield text
 
 
-def _plain_rows(stream: BinaryIO, form: Plain, place: str) -> Iterator[tuple[int, Row]]:
-    good: set[str | None] = {None}
+def read_lines(stream: BinaryIO, place: str) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, without their ends, and their numbers from 1. Raises ManifestError."""
     for number, text in enumerate(_lines(stream, place), 1):
         line = text.removesuffix("\n").removesuffix("\r")
-        if not line or line.isspace():
-            continue
+        if line.strip(" "):
+            yield number, line
+
+
+def _plain_rows(stream: BinaryIO, form: Plain, place: str) -> Iterator[tuple[int, Row]]:
+    good: set[str | None] = {None}
+    for number, line in read_lines(stream, place):
         try:
             path, label = split_line(line, tabbed=form.tabbed)
             _check_key(path)

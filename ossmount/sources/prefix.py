@@ -82,7 +82,8 @@ class PrefixSource:
                 "mount the directory that holds it, or name objects with --objects or --manifest",
             )
         return EmptySource(
-            f"{self.description} holds no object", "check the spelling of the prefix, upper and lower case count"
+            f"{self.description} holds no object",
+            "check the spelling of the prefix, upper and lower case count",
         )
 
 

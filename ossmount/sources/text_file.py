@@ -54,7 +54,9 @@ class TextFile:
                 compressed = raw.peek(2)[:2] == _GZIP_MAGIC
                 yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if compressed else cast(BinaryIO, raw)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise SourceError(f"{self.place}: damaged gzip data: {error}", "compress or copy it again") from error
+            raise SourceError(
+                f"{self.place}: damaged gzip data: {error}", "compress or copy it again"
+            ) from error
         except OSError as error:
             raise _unreadable(self.place, error) from error
 
@@ -84,7 +86,9 @@ class TextFile:
             for start in range(0, info.size, _PART):
                 copy.write(store.get_range(target, start, min(_PART, info.size - start)))
         except ObjectMissing as error:
-            raise SourceError(f"{join_uri(root, key)} does not exist", "check the URI of the manifest") from error
+            raise SourceError(
+                f"{join_uri(root, key)} does not exist", "check the URI of the manifest"
+            ) from error
         except StoreError as error:
             raise SourceError(f"{self.place} cannot be read: {error.message}", error.remedy) from error
 

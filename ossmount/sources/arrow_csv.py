@@ -1,0 +1,98 @@
+"""Tables at a million rows a second: the fast reader beside :mod:`ossmount.sources.parsing`.
+
+What may live here: pyarrow's CSV reader and checks of whole columns. Who may touch it: whoever changes
+the rules of tables; it must accept nothing that the row parser refuses. It only says *that* something
+is wrong (ValueError); the row parser then says where and what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from ossmount.sources.columns import UNKNOWN_SIZE, Rows, clean_etag, parse_mtime
+from ossmount.sources.labels import label_fault
+from ossmount.sources.parsing import Table
+
+_BLOCK = 1 << 20
+"""Bytes parsed at once: some ten thousand rows, which is also the size of the batches."""
+
+
+def read_table(stream: BinaryIO, form: Table) -> Iterator[Rows]:
+    """All rows. Raises ValueError where anything is not as it should be."""
+    # Imported here: a mount from an existing index must not pay for it (40 MB, 0.2 s).
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+
+    types = {name: pa.int64() if name == "size" else pa.string() for name in form.columns}
+    reader = pa_csv.open_csv(
+        stream,
+        pa_csv.ReadOptions(
+            use_threads=False, block_size=_BLOCK, column_names=list(form.columns), skip_rows=1
+        ),
+        pa_csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True),
+        pa_csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False),
+    )
+    first = 0
+    for batch in reader:
+        if batch.num_rows:
+            yield _rows(first, batch)
+        first += batch.num_rows
+
+
+def _rows(first: int, batch: Any) -> Rows:
+    names = batch.schema.names
+    keys = _texts(batch, "key")
+    if "" in keys or any("\0" in key for key in keys):
+        raise ValueError("a path is empty or contains a NUL")
+    return Rows(
+        first,
+        keys,
+        _labels(_texts(batch, "label")) if "label" in names else None,
+        _sizes(batch) if "size" in names else None,
+        _etags(_texts(batch, "etag")) if "etag" in names else None,
+        _mtimes(batch) if "mtime" in names else None,
+    )
+
+
+def _texts(batch: Any, name: str) -> list[str]:
+    # Through numpy: twice as fast as Arrow's own to_pylist.
+    texts: list[str] = batch.column(name).to_numpy(zero_copy_only=False).tolist()
+    return texts
+
+
+def _sizes(batch: Any) -> list[int]:
+    column = batch.column("size")
+    sizes: list[int] = column.fill_null(UNKNOWN_SIZE).to_numpy().tolist()
+    # What is unknown is exactly what is null; any other negative number is an error.
+    if min(sizes) < 0 and sum(size < 0 for size in sizes) != column.null_count:
+        raise ValueError("a size is negative")
+    return sizes
+
+
+def _labels(texts: list[str]) -> list[str | None]:
+    labels: dict[str, str | None] = {text: text or None for text in set(texts)}
+    for label in labels.values():
+        fault = label_fault(label) if label is not None else None
+        if fault is not None:
+            raise ValueError(fault)
+    return [labels[text] for text in texts]
+
+
+def _etags(texts: list[str]) -> list[str]:
+    if any(text[:1] in {'"', " "} or text[-1:] in {'"', " "} for text in texts):
+        return [clean_etag(text) for text in texts]
+    return texts
+
+
+def _mtimes(batch: Any) -> list[int]:
+    import pyarrow as pa
+
+    column = batch.column("mtime")
+    try:
+        seconds: list[int] = column.cast(pa.int64()).to_numpy().tolist()
+    except pa.ArrowInvalid:
+        # Times repeat (exports write one time for many rows), so each is parsed once.
+        known = {text: parse_mtime(text) for text in set(_texts(batch, "mtime"))}
+        return [known[text] for text in _texts(batch, "mtime")]
+    return [second * 1_000_000_000 for second in seconds]

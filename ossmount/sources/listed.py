@@ -1,0 +1,236 @@
+"""Objects that are named one by one, whoever names them: from rows to complete entries.
+
+What may live here: what manifests, object lists and tables have in common. Who may touch it: whoever
+changes how rows become entries; the forms themselves are parsed elsewhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ossmount.errors import EmptySource, ManifestError, SettingsError
+from ossmount.model import EntryBatch, ObjectInfo, Progress
+from ossmount.protocols import OpenStore, Report
+from ossmount.sources.columns import UNKNOWN_SIZE, Rows
+from ossmount.sources.naming import BaseDirectory, CommonDirectory
+from ossmount.sources.sizes import SizeFetcher
+from ossmount.uris import SCHEMES, is_uri, join_uri, parse_uri
+
+WINDOW_ROWS = 250_000
+"""Rows held while their sizes are fetched: about 100 MB, and enough keys of one directory together
+that LIST pays even for a shuffled manifest."""
+
+_NAMED = 3
+"""Missing objects named in an error; more would not fit a line."""
+
+_logger = logging.getLogger(__name__)
+
+
+class _Naming(Protocol):
+    def path(self, store: str, key: str) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObjects:
+    """Rows and all that is needed to make entries of them.
+
+    ``rows`` reads from the beginning each time it is called. ``where`` gives file and line of a row by
+    its number; it may be slow. ``base_uri`` None means that keys are complete URIs. ``remedy`` is for
+    objects that do not exist.
+    """
+
+    description: str
+    rows: Callable[[], Iterator[Rows]]
+    where: Callable[[int], tuple[str, int]]
+    open_store: OpenStore
+    base_uri: str | None = None
+    concurrency: int = 64
+    skip_missing: bool = False
+    remedy: str = "correct the list, or leave such objects out with --on-missing skip"
+
+    def batches(self, report: Report) -> Iterator[EntryBatch]:
+        """Complete entries in the order of the rows. Raises SourceError and StoreError."""
+        fetcher, done, empty = SizeFetcher(self.concurrency), 0, True
+        try:
+            for window in _windows(self._located(self._naming())):
+                for batch in self._complete(window, done, fetcher, report):
+                    empty = empty and not len(batch)
+                    yield batch
+                done += sum(map(len, window))
+                report(Progress("reading", done, None, "objects"))
+        finally:
+            fetcher.close()
+        if empty:
+            raise EmptySource(f"{self.description} names no object", "check that it is the right file")
+
+    def _naming(self) -> _Naming:
+        if self.base_uri is not None:
+            return BaseDirectory(*_base(self.base_uri))
+        naming = CommonDirectory()
+        for rows in self.rows():
+            for number, text in enumerate(rows.keys, rows.first):
+                naming.add(*self._resolve(text, number))
+        return naming
+
+    def _located(self, naming: _Naming) -> Iterator[EntryBatch]:
+        """Entries with UNKNOWN_SIZE and empty ETags where rows do not tell them."""
+        for rows in self.rows():
+            count = len(rows)
+            stores, keys, paths = self._identities(rows, naming)
+            yield EntryBatch(
+                paths=paths,
+                stores=stores,
+                keys=keys,
+                sizes=rows.sizes if rows.sizes is not None else [UNKNOWN_SIZE] * count,
+                etags=rows.etags if rows.etags is not None else [""] * count,
+                mtimes_ns=rows.mtimes_ns if rows.mtimes_ns is not None else [0] * count,
+                labels=rows.labels,
+            )
+
+    def _identities(
+        self, rows: Rows, naming: _Naming
+    ) -> tuple[Sequence[str], Sequence[str], Sequence[bytes]]:
+        """Stores, keys and paths; by columns where all keys are relative, which is the common case."""
+        if self.base_uri is not None and not any("://" in text for text in rows.keys):
+            root, prefix = _base(self.base_uri)
+            if not root.startswith("http"):
+                keys = [prefix + text for text in rows.keys] if prefix else rows.keys
+                return [root] * len(rows), keys, [text.encode() for text in rows.keys]
+        pairs = [self._resolve(text, number) for number, text in enumerate(rows.keys, rows.first)]
+        return (
+            [store for store, _ in pairs],
+            [key for _, key in pairs],
+            [naming.path(store, key) for store, key in pairs],
+        )
+
+    def _resolve(self, text: str, number: int) -> tuple[str, str]:
+        """Store and key of one row. A complete URI is one with a scheme that is known."""
+        if is_uri(text) and (self.base_uri is None or text.partition("://")[0].lower() in SCHEMES):
+            try:
+                root, key = parse_uri(text)
+            except SettingsError as error:
+                raise ManifestError(*self.where(number), error.message, error.remedy) from error
+            if not key:
+                raise ManifestError(*self.where(number), f"{text!r} names no object", "write bucket and key")
+            return root, key
+        if self.base_uri is None:
+            raise ManifestError(
+                *self.where(number), f"{text!r} is not a complete URI", "say with --base-uri where it belongs"
+            )
+        root, prefix = _base(self.base_uri)
+        return root, prefix + text
+
+    def _complete(
+        self, window: Sequence[EntryBatch], first: int, fetcher: SizeFetcher, report: Report
+    ) -> Iterator[EntryBatch]:
+        """The window's batches with everything known. ``first`` is the number of its first row."""
+        if all(_is_complete(batch) for batch in window):
+            yield from window
+            return
+        found = self._fetch(window, fetcher, report)
+        missing = _missing(window, first, found)
+        if missing and not self.skip_missing:
+            raise self._missing_error(missing, first + sum(map(len, window)))
+        if missing:
+            _logger.warning(
+                "%s: %d objects do not exist and are left out, the first is %s:%d",
+                self.description,
+                len(missing),
+                *self.where(missing[0][0]),
+            )
+        for batch in window:
+            yield _filled(batch, found)
+
+    def _fetch(
+        self, window: Sequence[EntryBatch], fetcher: SizeFetcher, report: Report
+    ) -> dict[str, dict[str, ObjectInfo]]:
+        wanted: dict[str, set[str]] = {}
+        for batch in window:
+            for store, key, size, etag in zip(
+                batch.stores, batch.keys, batch.sizes, batch.etags, strict=True
+            ):
+                if size < 0 or not etag:
+                    wanted.setdefault(store, set()).add(key)
+        total, done = sum(map(len, wanted.values())), 0
+
+        def settled(count: int) -> None:
+            nonlocal done
+            done += count
+            report(Progress("sizes", done, total, "objects"))
+
+        return {
+            root: fetcher.fetch(self.open_store(root), sorted(keys), settled) for root, keys in wanted.items()
+        }
+
+    def _missing_error(self, missing: Sequence[tuple[int, str]], rows: int) -> ManifestError:
+        number, uri = missing[0]
+        message = f"{uri} does not exist"
+        if len(missing) > 1:
+            others = ", ".join(uri for _, uri in missing[1:_NAMED])
+            message += f", and so do {len(missing) - 1} others of the first {rows} rows not ({others} …)"
+        return ManifestError(*self.where(number), message, self.remedy)
+
+
+def _base(uri: str) -> tuple[str, str]:
+    """The base as a directory."""
+    root, prefix = parse_uri(uri)
+    return root, prefix if not prefix or prefix.endswith("/") else prefix + "/"
+
+
+def _windows(batches: Iterator[EntryBatch]) -> Iterator[list[EntryBatch]]:
+    """Batches that are complete alone at once; others together, up to WINDOW_ROWS."""
+    window: list[EntryBatch] = []
+    rows = 0
+    for batch in batches:
+        window.append(batch)
+        rows += len(batch)
+        if rows >= WINDOW_ROWS or (len(window) == 1 and _is_complete(batch)):
+            yield window
+            window, rows = [], 0
+    if window:
+        yield window
+
+
+def _is_complete(batch: EntryBatch) -> bool:
+    return len(batch) == 0 or (min(batch.sizes) >= 0 and "" not in batch.etags)
+
+
+def _missing(
+    window: Sequence[EntryBatch], first: int, found: dict[str, dict[str, ObjectInfo]]
+) -> list[tuple[int, str]]:
+    """Row numbers and URIs of what was wanted and not found."""
+    missing = []
+    for batch in window:
+        for i, (store, key, size, etag) in enumerate(
+            zip(batch.stores, batch.keys, batch.sizes, batch.etags, strict=True)
+        ):
+            if (size < 0 or not etag) and key not in found[store]:
+                missing.append((first + i, join_uri(store, key)))
+        first += len(batch)
+    return missing
+
+
+def _filled(batch: EntryBatch, found: dict[str, dict[str, ObjectInfo]]) -> EntryBatch:
+    """The batch with what was found; rows that were not found are left out.
+
+    An object that was asked for has the store's size and ETag: a manifest's size without an ETag may
+    be of another version. A time that the manifest gives stays.
+    """
+    if _is_complete(batch):
+        return batch
+    columns: list[tuple[bytes, str, str, int, str, int, str | None]] = []
+    labels = batch.labels if batch.labels is not None else [None] * len(batch)
+    for path, store, key, size, etag, mtime_ns, label in zip(
+        batch.paths, batch.stores, batch.keys, batch.sizes, batch.etags, batch.mtimes_ns, labels, strict=True
+    ):
+        if size >= 0 and etag:
+            columns.append((path, store, key, size, etag, mtime_ns, label))
+        elif (info := found[store].get(key)) is not None:
+            columns.append((path, store, key, info.size, info.etag, mtime_ns or info.mtime_ns, label))
+    rows = list(zip(*columns, strict=True)) or [()] * 7
+    filled = EntryBatch(*rows[:6])
+    return dataclasses.replace(filled, labels=rows[6]) if batch.labels is not None else filled

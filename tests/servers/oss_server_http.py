@@ -10,7 +10,7 @@ import re
 import socketserver
 import threading
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -159,6 +159,8 @@ def answer_request(
         answer = OPERATIONS[operation_of(request)](state, request, body)
     except Fault as fault:
         answer = answers.fault_answer(fault, request_id, headers.get("host", ""))
+        if method == "HEAD":  # no body: OSS puts the document into a header
+            answer.headers["x-oss-err"] = b64encode(answer.body).decode()
     answer.headers["x-oss-request-id"] = request_id
     return answer
 

@@ -1,1 +1,10 @@
-"""See the room's modules."""
+"""Object stores: S3, OSS, HTTP hosts and local files behind one interface, ``protocols.ObjectStore``.
+
+What may live here: everything that knows boto3, oss2 or a native transfer client, and the wrappers that
+every store gets. Nothing else in the package may import those libraries. Who may touch it: whoever adds
+a store; a new one must pass ``tests/store_suite``. Rooms above ask :mod:`ossmount.stores.opening`.
+"""
+
+from ossmount.stores.opening import StorePool, open_store, split_uri
+
+__all__ = ["StorePool", "open_store", "split_uri"]

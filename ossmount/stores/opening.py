@@ -1,0 +1,93 @@
+"""Opening stores by their root URI, and keeping one of each.
+
+What may live here: the table of schemes and the pool. Touch it when a scheme is added. Every store is
+imported when it is first opened: oss2, boto3 and their like take tenths of a second.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from ossmount.config import StoreSettings
+from ossmount.errors import SettingsError
+from ossmount.protocols import ObjectStore
+from ossmount.stores.wrappers import Backoff, Counting, Retrying
+from ossmount.uris import FILE_ROOT, HTTP_SCHEMES, parse_uri
+
+READ_DEADLINE = 120.0
+"""Seconds one call may take with all its retries (default of ``read_deadline``)."""
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """``(root, key)`` of a URI or a local path, as :func:`ossmount.uris.parse_uri`. Raises SettingsError."""
+    return parse_uri(uri)
+
+
+def open_store(root_uri: str, settings: StoreSettings) -> ObjectStore:
+    """The bare store for ``s3://bucket``, ``oss://bucket``, ``file:///`` or ``https://host``.
+
+    No request is made. Raises SettingsError for other URIs and for settings that cannot be used.
+    """
+    root, key = parse_uri(root_uri)
+    scheme, _, place = root.partition("://")
+    if key:
+        raise SettingsError(f"{root_uri!r} is not the root of a store", f"write {root}")
+    if root == FILE_ROOT:
+        from ossmount.stores.file import FileStore
+
+        return FileStore()
+    if scheme in HTTP_SCHEMES:
+        from ossmount.stores.http import HttpStore
+
+        return HttpStore(root, settings)
+    if scheme == "oss":
+        from ossmount.stores.oss import OssStore
+
+        return OssStore(place, settings)
+    from ossmount.stores.s3 import S3Store
+
+    return S3Store(place, settings)
+
+
+class StorePool:
+    """An ``OpenStore``: one store for each root, counted and retried, opened at its first use.
+
+    Thread-safe. Belongs to one process: made after a fork, never before.
+    """
+
+    def __init__(self, settings: StoreSettings, deadline: float = READ_DEADLINE) -> None:
+        self._settings = settings
+        self._backoff = Backoff(retries=settings.retries, deadline=deadline)
+        self._lock = threading.Lock()
+        self._stores: dict[str, Retrying] = {}
+        self._counters: list[Counting] = []
+
+    def __repr__(self) -> str:
+        return f"StorePool({sorted(self._stores)})"
+
+    def __call__(self, root_uri: str) -> ObjectStore:
+        """The store for ``root_uri``. Raises as :func:`open_store`."""
+        if (store := self._stores.get(root_uri)) is not None:
+            return store
+        with self._lock:
+            if root_uri not in self._stores:
+                counted = Counting(open_store(root_uri, self._settings))
+                self._counters.append(counted)
+                self._stores[root_uri] = Retrying(counted, self._backoff)
+            return self._stores[root_uri]
+
+    def statistics(self) -> dict[str, float]:
+        """Sums over all stores, named as in :meth:`Counting.statistics`. Retries count as requests."""
+        total: Counter[str] = Counter()
+        with self._lock:
+            for counted in self._counters:
+                total.update(counted.statistics())
+        return dict(total)
+
+    def close(self) -> None:
+        """Closes every store."""
+        with self._lock:
+            stores, self._stores = list(self._stores.values()), {}
+        for store in stores:
+            store.close()

@@ -1,0 +1,234 @@
+"""``s3://bucket``: boto3 for everything but the bytes, obstore for the bytes.
+
+What may live here: the store itself; its parts stand in ``s3_session`` (boto3 set up), ``s3_native``
+(obstore), ``s3_errors`` (translation) and ``list_xml`` (pages). ETags are kept without quotes; a weak
+one keeps its ``W/`` (see ``etags``).
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from obstore.exceptions import BaseError
+from obstore.store import S3Store as NativeStore
+from urllib3.exceptions import HTTPError
+
+from ossmount.config import StoreSettings
+from ossmount.errors import ObjectMissing, StoreError, StoreUnavailable
+from ossmount.model import ListPage, ObjectId, ObjectInfo
+from ossmount.stores import s3_native
+from ossmount.stores.etags import is_weak, plain_etag, wire_etag
+from ossmount.stores.list_xml import read_list_page
+from ossmount.stores.s3_errors import REDIRECT, changed, from_boto, from_native, native_answer
+from ossmount.stores.s3_session import (
+    FALLBACK_REGION,
+    S3Client,
+    base_url,
+    ca_bundle,
+    discover_region,
+    make_client,
+    make_session,
+)
+
+_BOTO_ERRORS = (BotoCoreError, ClientError, HTTPError)
+_NATIVE_ERRORS = (BaseError, OSError, ValueError, RuntimeError)
+_PAGE = "OssmountPage"
+"""Under this name a page that was read by ``list_xml`` travels through boto3's response."""
+
+
+class S3Store:
+    """A bucket. No request is made before the first one is needed."""
+
+    def __init__(self, bucket: str, settings: StoreSettings) -> None:
+        self.uri = f"s3://{bucket}"
+        self._bucket = bucket
+        self._settings = settings
+        self._session = make_session(settings)
+        self._native_reads = settings.transport == "native"
+        self._lock = threading.Lock()
+        self._region = settings.region or self._session.region_name or ""
+        self._client_made: S3Client | None = None
+        self._native_made: NativeStore | None = None
+        self._extra: dict[str, Any] = {"RequestPayer": "requester"} if settings.requester_pays else {}
+        self._bucket_seen = False
+
+    def __repr__(self) -> str:
+        return f"S3Store({self.uri}, transport={self._settings.transport}, region={self._region or '?'})"
+
+    def list(self, prefix: str, start_after: str = "", delimiter: str = "") -> Iterator[ListPage]:
+        """See ``protocols.ObjectStore``. Pages come from boto3 (its requests, ``list_xml``'s reading)."""
+        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": prefix, **self._extra}
+        if start_after:
+            request["StartAfter"] = start_after
+        if delimiter:
+            request["Delimiter"] = delimiter
+        request["EncodingType"] = "url"
+        while True:
+            page, token = self._list_page(request)
+            yield _after(page, start_after)
+            if not token:
+                return
+            request["ContinuationToken"] = token
+
+    def head(self, key: str) -> ObjectInfo:
+        """See ``protocols.ObjectStore``."""
+        try:
+            answer = self._client().head_object(Bucket=self._bucket, Key=key, **self._extra)
+        except _BOTO_ERRORS as error:
+            translated = from_boto(error, self._bucket, key, self._region)
+            if isinstance(translated, ObjectMissing):
+                self._check_bucket()
+            raise translated from error
+        self._bucket_seen = True
+        mtime_ns = round(answer["LastModified"].timestamp() * 1e6) * 1000
+        return ObjectInfo(key, answer["ContentLength"], plain_etag(answer.get("ETag")), mtime_ns)
+
+    def get_range(self, target: ObjectId, start: int, length: int) -> bytes:
+        """See ``protocols.ObjectStore``."""
+        if length == 0:
+            return b""
+        if self._native_reads and s3_native.holds(target.key):
+            return self._native_range(target, start, length)
+        return self._sdk_range(target, start, length)
+
+    def close(self) -> None:
+        """See ``protocols.ObjectStore``."""
+        with self._lock:
+            if self._client_made is not None:
+                self._client_made.close()
+            self._client_made = self._native_made = None
+
+    def _client(self) -> S3Client:
+        if (client := self._client_made) is not None:
+            return client
+        with self._lock:
+            if self._client_made is None:
+                client = make_client(self._session, self._settings, self._region or FALLBACK_REGION)
+                if self._native_reads:
+                    client.meta.events.register("before-parse.s3.ListObjectsV2", _read_page)
+                self._client_made = client
+            return self._client_made
+
+    def _native(self) -> NativeStore:
+        if (native := self._native_made) is not None:
+            return native
+        client = self._client()
+        with self._lock:
+            if self._native_made is None:
+                self._native_made = self._make_native(client)
+            return self._native_made
+
+    def _make_native(self, client: S3Client) -> NativeStore:
+        """obstore's client; on AWS it must know the bucket's region, which boto3 finds out by itself."""
+        if not self._region and self._settings.endpoint_url is None:
+            self._region = discover_region(client, self._bucket)
+            client = make_client(self._session, self._settings, self._region)
+        return s3_native.make_native(
+            self._session,
+            self._settings,
+            self._bucket,
+            base_url(client, self._bucket),
+            self._region or FALLBACK_REGION,
+            ca_bundle(self._session),
+        )
+
+    def _list_page(self, request: dict[str, Any]) -> tuple[ListPage, str]:
+        try:
+            answer: dict[str, Any] = self._client().list_objects_v2(**request)
+        except _BOTO_ERRORS as error:
+            raise from_boto(error, self._bucket, region=self._region) from error
+        self._bucket_seen = True
+        return answer[_PAGE] if _PAGE in answer else _sdk_page(answer)
+
+    def _native_range(self, target: ObjectId, start: int, length: int) -> bytes:
+        try:
+            return s3_native.read_range(self._native(), target, start, length)
+        except _NATIVE_ERRORS as error:
+            if self._moved(error):
+                return self._sdk_range(target, start, length)
+            raise from_native(error, self._bucket, target.key, self._region) from error
+
+    def _moved(self, error: Exception) -> bool:
+        """Whether ``error`` says that the bucket is in another region and nobody insisted on this one.
+
+        boto3 follows such a redirect and this one read goes through it; the next makes obstore's
+        client anew, for the region that the bucket is in.
+        """
+        answer = native_answer(error)
+        redirected = answer.status in {301, 307} or answer.code in REDIRECT or "redirect" in str(error)
+        if not redirected or self._settings.region or self._settings.endpoint_url:
+            return False
+        with self._lock:
+            self._region, self._native_made = "", None
+        return True
+
+    def _sdk_range(self, target: ObjectId, start: int, length: int) -> bytes:
+        request = dict(self._extra)
+        if target.etag and not is_weak(target.etag):
+            request["IfMatch"] = wire_etag(target.etag)
+        span = f"bytes={start}-{start + length - 1}"
+        try:
+            answer = self._client().get_object(Bucket=self._bucket, Key=target.key, Range=span, **request)
+            with answer["Body"] as body:
+                if target.etag and plain_etag(answer.get("ETag")) not in {"", target.etag}:
+                    raise changed(f"{self.uri}/{target.key}")
+                data: bytes = body.read()
+        except _BOTO_ERRORS as error:
+            raise from_boto(error, self._bucket, target.key, self._region) from error
+        if len(data) != length:
+            raise StoreUnavailable(
+                f"{self.uri}/{target.key}: {len(data)} of {length} bytes arrived", "the read is repeated"
+            )
+        return data
+
+    def _check_bucket(self) -> None:
+        """Raises BucketMissing. A HEAD's 404 has no body, so it does not say which of the two is missing."""
+        if self._bucket_seen:
+            return
+        try:
+            self._client().head_bucket(Bucket=self._bucket)
+        except _BOTO_ERRORS as error:
+            translated = from_boto(error, self._bucket)
+            if not isinstance(translated, StoreError) or type(translated) is StoreError:
+                return
+            raise translated from error
+        self._bucket_seen = True
+
+
+def _read_page(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    """Reads a page before botocore does, which then gets an empty one (event ``before-parse``)."""
+    if response_dict["status_code"] != 200:
+        return
+    if (read := read_list_page(response_dict["body"])) is not None:
+        customized_response_dict[_PAGE] = read
+        response_dict["body"] = b"<ListBucketResult/>"
+
+
+def _sdk_page(answer: dict[str, Any]) -> tuple[ListPage, str]:
+    rows = answer.get("Contents", ())
+    page = ListPage(
+        [row["Key"] for row in rows],
+        [row["Size"] for row in rows],
+        [plain_etag(row.get("ETag")) for row in rows],
+        [round(row["LastModified"].timestamp() * 1e6) * 1000 for row in rows],
+        [row["Prefix"] for row in answer.get("CommonPrefixes", ())],
+    )
+    return page, answer.get("NextContinuationToken", "") if answer.get("IsTruncated") else ""
+
+
+_utf8 = partial(str.encode, encoding="utf-8", errors="surrogatepass")
+
+
+def _after(page: ListPage, start_after: str) -> ListPage:
+    """The page without keys up to ``start_after``: not every compatible server knows StartAfter."""
+    if not start_after or not page.keys or _utf8(page.keys[0]) > _utf8(start_after):
+        return page
+    first = bisect.bisect_right(page.keys, _utf8(start_after), key=_utf8)
+    return ListPage(
+        page.keys[first:], page.sizes[first:], page.etags[first:], page.mtimes_ns[first:], page.prefixes
+    )

@@ -1,0 +1,96 @@
+"""boto3 set up from StoreSettings: session, client, the bucket's base URL, its region.
+
+What may live here: what turns settings into boto3's configuration. boto3 alone knows credentials,
+profiles, endpoints and addressing; nothing here reads them from anywhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+import botocore
+import botocore.config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ossmount.config import StoreSettings
+from ossmount.stores.s3_errors import from_boto
+
+S3Client = Any
+"""A boto3 client. boto3 makes its classes while it runs, so there is no class to name."""
+
+FALLBACK_REGION = "us-east-1"
+"""Where a request is signed for when nobody names a region: every S3 compatible server accepts it, and
+AWS answers from there with the bucket's true one."""
+
+POOL = 128
+"""Connections that boto3 keeps: as many as the fetcher's requests in flight (``max_requests``)."""
+
+_PROBE_KEY = "x"
+
+
+def make_session(settings: StoreSettings) -> boto3.session.Session:
+    """A session of the profile in the settings. Raises SettingsError (unknown profile)."""
+    try:
+        return boto3.session.Session(profile_name=settings.profile, region_name=settings.region)
+    except BotoCoreError as error:
+        raise from_boto(error, "") from error
+
+
+def make_client(session: boto3.session.Session, settings: StoreSettings, region: str) -> S3Client:
+    """A client that never retries by itself: the Retrying wrapper owns retries."""
+    options: dict[str, Any] = {
+        "s3": {"addressing_style": settings.addressing_style},
+        "signature_version": botocore.UNSIGNED if settings.no_sign_request else "s3v4",
+        "retries": {"total_max_attempts": 1, "mode": "standard"},
+        "connect_timeout": settings.connect_timeout,
+        "read_timeout": settings.request_timeout,
+        "max_pool_connections": POOL,
+        "user_agent_extra": "ossmount",
+    }
+    try:
+        return session.client(
+            "s3",
+            endpoint_url=settings.endpoint_url,
+            region_name=region,
+            config=botocore.config.Config(**options),
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise from_boto(error, "") from error
+
+
+def base_url(client: S3Client, bucket: str) -> str:
+    """The URL under which boto3 finds the bucket's keys, without a trailing slash.
+
+    boto3 is asked instead of imitated: endpoint variables, profiles, dual stack, FIPS, acceleration and
+    the addressing style all decide it.
+    """
+    try:
+        url: str = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": _PROBE_KEY})
+    except (BotoCoreError, ClientError) as error:
+        raise from_boto(error, bucket) from error
+    return url.partition("?")[0].removesuffix(f"/{_PROBE_KEY}")
+
+
+def ca_bundle(session: boto3.session.Session) -> str | None:
+    """The CA file that boto3 verifies servers with, where one is configured."""
+    value = session._session.get_config_variable("ca_bundle")
+    return value if isinstance(value, str) else None
+
+
+def discover_region(client: S3Client, bucket: str) -> str:
+    """The bucket's region as AWS tells it, even to those who may not read the bucket.
+
+    Raises BucketMissing, AccessDenied (no region in the answer), StoreUnavailable.
+    """
+    try:
+        answer = client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
+        if region := headers.get("x-amz-bucket-region"):
+            return str(region)
+        raise from_boto(error, bucket) from error
+    except BotoCoreError as error:
+        raise from_boto(error, bucket) from error
+    headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
+    return str(headers.get("x-amz-bucket-region") or FALLBACK_REGION)

@@ -1,0 +1,160 @@
+"""The file system: an index to look things up in, a fetcher to read through.
+
+Holds no state between requests that an answer depends on: any process may answer any request. What it
+remembers (which remainders were handed out) saves work only.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from ossmount.errors import NoSuchEntry, StoreError
+from ossmount.fs.attributes import Listing, listing_of
+from ossmount.fs.incidents import Incidents
+from ossmount.fs.xattrs import xattr_of, xattrs_of
+from ossmount.model import Attributes, BlockId, Child, Extent, IndexInfo
+from ossmount.protocols import Index
+
+REMEMBERED_REMAINDERS = 1024
+"""Inodes whose remainder was handed out lately: a second READ of the same open file pushes nothing."""
+
+
+class Reading(Protocol):
+    """What the file system needs of a fetcher."""
+
+    async def read(self, extent: Extent, offset: int, size: int) -> bytes:
+        """As :meth:`ossmount.readahead.fetcher.Fetcher.read`."""
+        ...
+
+    def at_hand(self, block: BlockId) -> bytes | None:
+        """As :meth:`ossmount.readahead.fetcher.Fetcher.at_hand`."""
+        ...
+
+
+class Observing(Protocol):
+    """Who is told what programs do. Never waits, never raises: losing an observation costs time only."""
+
+    def opened(self, ino: int) -> None:
+        """A program opened the file."""
+        ...
+
+    def read(self, ino: int, offset: int, size: int) -> None:
+        """A READ reached this process."""
+        ...
+
+    def listed(self, ino: int) -> None:
+        """A program began to list the directory."""
+        ...
+
+
+class FileSystem:
+    """One generation of one index, as a worker serves it.
+
+    ``push`` False turns remainders off.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        fetcher: Reading,
+        *,
+        observer: Observing | None = None,
+        incidents: Incidents | None = None,
+        push: bool = True,
+    ) -> None:
+        self._index = index
+        self._fetcher = fetcher
+        self._observer = observer
+        self._incidents = incidents or Incidents()
+        self._push = push
+        self._rest: tuple[int, int, bytes] | None = None
+        self._handed_out: OrderedDict[int, None] = OrderedDict()
+        self._info = index.info()
+
+    def __repr__(self) -> str:
+        return f"FileSystem({self._info.source!r}, generation {self._info.generation})"
+
+    def statistics(self) -> dict[str, int]:
+        """Failed reads by error."""
+        return self._incidents.statistics()
+
+    def lookup(self, parent: int, name: bytes) -> Attributes:
+        """The child of that name. Raises NoSuchEntry, NotADirectory."""
+        found = self._index.lookup(parent, name)
+        if found is None:
+            raise NoSuchEntry(f"no {name!r} in inode {parent}")
+        return found
+
+    def attributes(self, ino: int) -> Attributes:
+        """Raises NoSuchEntry."""
+        return self._index.attributes(ino)
+
+    def children(self, ino: int, after: int = 0) -> Iterator[Sequence[Child]]:
+        """As ``Index.children``."""
+        return self._index.children(ino, after)
+
+    def listing(self, ino: int, after: int = 0) -> Iterator[Listing]:
+        """The children behind ``after`` in columns. Raises NoSuchEntry, NotADirectory at the first step."""
+        if after == 0 and self._observer is not None:
+            self._observer.listed(ino)
+        return listing_of(self._index, ino, after)
+
+    def opened(self, ino: int) -> None:
+        """To be told of every open: with pages in the kernel it is the only sign of a reader."""
+        if self._observer is not None:
+            self._observer.opened(ino)
+
+    async def read(self, ino: int, offset: int, size: int) -> bytes:
+        """Up to ``size`` bytes from ``offset``; fewer only at the end of the file, b"" behind it.
+
+        Raises NoSuchEntry, IsADirectory, StoreError (ObjectChanged where the object has another version
+        than the indexed one: bytes of two versions never mix).
+        """
+        extent = self._index.extent(ino)
+        if self._observer is not None:
+            self._observer.read(ino, offset, size)
+        try:
+            data = await self._fetcher.read(extent, offset, size)
+        except StoreError as error:
+            self._incidents.report(extent.object, error)
+            raise
+        if self._push and len(data) < extent.length:
+            self._set_aside(ino, extent, offset + len(data))
+        return data
+
+    def _set_aside(self, ino: int, extent: Extent, end: int) -> None:
+        """Remembers what of a small file lies behind the answer, if the whole is at hand."""
+        self._rest = None
+        if ino in self._handed_out or end >= extent.length:
+            return
+        whole = self._fetcher.at_hand(BlockId(extent.object, extent.offset, extent.length))
+        if whole is not None:
+            self._rest = (ino, end, whole[end:])
+
+    def remainder(self, ino: int) -> tuple[int, bytes] | None:
+        """What was fetched with the last read of ``ino`` and not handed out: (offset, bytes), once.
+
+        Only right after that read, before anything else is awaited. For the kernel's page cache.
+        """
+        if self._rest is None or self._rest[0] != ino:
+            return None
+        _, offset, data = self._rest
+        self._rest = None
+        self._handed_out[ino] = None
+        if len(self._handed_out) > REMEMBERED_REMAINDERS:
+            self._handed_out.popitem(last=False)
+        return offset, data
+
+    def xattr(self, ino: int, name: bytes) -> bytes:
+        """Raises NoSuchAttribute, NoSuchEntry."""
+        return xattr_of(self._index, ino, name)
+
+    def xattr_names(self, ino: int) -> Sequence[bytes]:
+        """The names of the extended attributes. Raises NoSuchEntry."""
+        return list(xattrs_of(self._index, ino))
+
+    def totals(self) -> IndexInfo:
+        """Files, directories and bytes of the index, for ``statfs``."""
+        return self._info

@@ -1,0 +1,53 @@
+"""Which GETs bring the wanted blocks: neighbours are joined into spans. Pure; may know level 0 only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ossmount.model import BlockId, ObjectId
+
+
+class Span(NamedTuple):
+    """Blocks of one object version that follow each other without a gap: what one GET brings."""
+
+    blocks: tuple[BlockId, ...]
+
+    @property
+    def object(self) -> ObjectId:
+        """The object version that holds the bytes."""
+        return self.blocks[0].object
+
+    @property
+    def offset(self) -> int:
+        """First byte within the object."""
+        return self.blocks[0].offset
+
+    @property
+    def length(self) -> int:
+        """Bytes of all blocks together."""
+        last = self.blocks[-1]
+        return last.offset + last.length - self.blocks[0].offset
+
+
+def coalesce(blocks: Sequence[BlockId], largest: int) -> list[Span]:
+    """``blocks`` (in order of offset, without overlaps) as spans of up to ``largest`` bytes.
+
+    A single block that is longer than ``largest`` is a span of its own: blocks are never cut.
+    """
+    spans: list[Span] = []
+    run: list[BlockId] = []
+    length = 0
+    for block in blocks:
+        if run and (not _adjoin(run[-1], block) or length + block.length > largest):
+            spans.append(Span(tuple(run)))
+            run, length = [], 0
+        run.append(block)
+        length += block.length
+    if run:
+        spans.append(Span(tuple(run)))
+    return spans
+
+
+def _adjoin(left: BlockId, right: BlockId) -> bool:
+    return left.offset + left.length == right.offset and left.object == right.object

@@ -1,0 +1,74 @@
+"""One fetch on its way, and who waits for it. Lives on the trio loop; only the fetcher touches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from ossmount.model import BlockId
+from ossmount.readahead.coalescing import Span
+from ossmount.readahead.transfer import Fetched
+
+Arrived = Callable[[BlockId, bytes], None]
+"""Called in a worker thread with each block of a prefetch, after the readers have been answered."""
+
+
+class Flight:
+    """A span that is queued, on its way, or landed.
+
+    A flight belongs to nobody: a waiter that is cancelled leaves it, and the others still get their
+    bytes. ``attempts`` are running requests (two when hedged); the first result lands the flight.
+    """
+
+    __slots__ = ("arrived", "attempts", "demand", "error", "fetched", "hedged", "span", "started", "waiters")
+
+    def __init__(self, span: Span, demand: bool, arrived: Arrived | None = None) -> None:
+        self.span = span
+        self.demand = demand
+        self.arrived = arrived
+        self.attempts = 0
+        self.hedged = False
+        self.started = 0.0
+        self.fetched: Fetched | None = None
+        self.error: BaseException | None = None
+        self.waiters: set[trio.lowlevel.Task] = set()
+
+    def __repr__(self) -> str:
+        state = "landed" if self.landed else f"{self.attempts} attempts" if self.attempts else "queued"
+        first = self.span.blocks[0]
+        return f"Flight({first.object.key!r}, {first.offset}+{self.span.length}, {state})"
+
+    @property
+    def landed(self) -> bool:
+        """True when there is a result or an error."""
+        return self.fetched is not None or self.error is not None
+
+    async def wait(self) -> Fetched:
+        """The result. Raises what the fetch raised."""
+        if not self.landed:
+            await self._wait_for_landing()
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+        assert self.fetched is not None  # noqa: S101 - landed without an error
+        return self.fetched
+
+    async def _wait_for_landing(self) -> None:
+        task = trio.lowlevel.current_task()
+        self.waiters.add(task)
+
+        def leave(_: object) -> trio.lowlevel.Abort:
+            self.waiters.discard(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(leave)
+
+    def land(self, result: Fetched | BaseException) -> None:
+        """Sets the result and wakes every waiter."""
+        if isinstance(result, BaseException):
+            self.error = result
+        else:
+            self.fetched = result
+        for task in self.waiters:
+            trio.lowlevel.reschedule(task)
+        self.waiters.clear()

@@ -1,0 +1,60 @@
+"""The blocking half of a fetch: disk cache, then store. Runs in the fetcher's threads, knows no loop."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ossmount.model import BlockId
+from ossmount.protocols import BlockCache, OpenStore
+from ossmount.readahead.coalescing import Span, coalesce
+
+
+class Fetched(NamedTuple):
+    """The bytes of a span, block by block, and which of the blocks came from the store."""
+
+    pieces: dict[BlockId, bytes]
+    fresh: list[BlockId]
+    requests: int
+
+
+class Transfer:
+    """Brings spans. Thread-safe as far as ``cache`` and the stores are."""
+
+    def __init__(self, open_store: OpenStore, cache: BlockCache) -> None:
+        self._open_store = open_store
+        self._cache = cache
+
+    def fetch(self, span: Span, *, ask_cache: bool = True) -> Fetched:
+        """All blocks of ``span``. Neighbours that the cache lacks come in one GET. Raises StoreError."""
+        if len(span.blocks) == 1:
+            return self._fetch_one(span.blocks[0], ask_cache)
+        pieces: dict[BlockId, bytes] = {}
+        if ask_cache:
+            for block in span.blocks:
+                if (data := self._cache.get(block)) is not None:
+                    pieces[block] = data
+        missing = [block for block in span.blocks if block not in pieces]
+        runs = coalesce(missing, span.length)
+        for run in runs:
+            pieces.update(self._get(run))
+        return Fetched(pieces, missing, len(runs))
+
+    def _fetch_one(self, block: BlockId, ask_cache: bool) -> Fetched:
+        """Small files: the hot path, without the bookkeeping of runs."""
+        data = self._cache.get(block) if ask_cache else None
+        if data is not None:
+            return Fetched({block: data}, [], 0)
+        data = self._open_store(block.object.store).get_range(block.object, block.offset, block.length)
+        return Fetched({block: data}, [block], 1)
+
+    def _get(self, run: Span) -> dict[BlockId, bytes]:
+        body = self._open_store(run.object.store).get_range(run.object, run.offset, run.length)
+        if len(run.blocks) == 1:
+            return {run.blocks[0]: body}
+        view, start = memoryview(body), run.offset
+        return {b: bytes(view[b.offset - start : b.offset - start + b.length]) for b in run.blocks}
+
+    def keep(self, fetched: Fetched) -> None:
+        """Puts what came from the store into the cache. Called when the readers have been answered."""
+        for block in fetched.fresh:
+            self._cache.put(block, fetched.pieces[block])

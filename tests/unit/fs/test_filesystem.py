@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ossmount.config import ReadaheadSettings
+from ossmount.errors import IsADirectory, NoSuchAttribute, NoSuchEntry, NotADirectory, ObjectChanged
+from ossmount.fs import FileSystem
+from ossmount.model import ROOT_INODE, Entry, Extent, Kind
+from ossmount.readahead.fetcher import Fetcher
+from tests.support.executors import DictCache, ImmediateExecutor
+from tests.support.memory_index import MemoryIndex
+from tests.support.memory_store import MemoryStore, opener
+
+OBJECTS = {
+    "train/cat/1.jpg": bytes(range(256)) * 3,
+    "train/cat/2.jpg": b"",
+    "train/dog/3.jpg": b"dog",
+    "big": bytes(i % 251 for i in range(20_000)),
+}
+SETTINGS = ReadaheadSettings(small_file=1000, block_size=512, part_size=2048)
+
+
+class Seen:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def opened(self, ino: int) -> None:
+        self.told.append(("opened", ino))
+
+    def read(self, ino: int, offset: int, size: int) -> None:
+        self.told.append(("read", ino, offset, size))
+
+    def listed(self, ino: int) -> None:
+        self.told.append(("listed", ino))
+
+
+class World:
+    """A store, its index and a file system over both. Make it inside a trio run."""
+
+    def __init__(self, objects: dict[str, bytes] = OBJECTS) -> None:
+        self.store = MemoryStore("s3://b", objects)
+        self.index = MemoryIndex(
+            [
+                Entry(key.encode(), Extent(self.store.id_of(key), 0, len(data)), f"label-{key[-5:]}", 7)
+                for key, data in objects.items()
+            ],
+            source="s3://b/",
+            generation=3,
+        )
+        fetcher = Fetcher(opener(self.store), DictCache(), SETTINGS, executor=ImmediateExecutor())
+        self.seen = Seen()
+        self.fs = FileSystem(self.index, fetcher, observer=self.seen)
+
+    def ino(self, path: str) -> int:
+        return self.index.ino(path.encode())
+
+
+@pytest.mark.trio
+async def test_names_lead_to_attributes() -> None:
+    world = World()
+    train = world.fs.lookup(ROOT_INODE, b"train")
+    assert (train.kind, train.links) == (Kind.DIRECTORY, 4)
+    cat = world.fs.lookup(train.ino, b"cat")
+    first = world.fs.lookup(cat.ino, b"1.jpg")
+    assert first == world.fs.attributes(first.ino)
+    assert (first.kind, first.size, first.mtime_ns, first.links) == (Kind.FILE, 768, 7, 1)
+    with pytest.raises(NoSuchEntry, match="nothing"):
+        world.fs.lookup(cat.ino, b"nothing")
+    with pytest.raises(NotADirectory):
+        world.fs.lookup(first.ino, b"x")
+    with pytest.raises(NoSuchEntry):
+        world.fs.attributes(999)
+
+
+@pytest.mark.trio
+async def test_a_listing_goes_on_behind_any_child() -> None:
+    world = World()
+    names = [name for part in world.fs.listing(ROOT_INODE) for name in part.names]
+    assert names == [b"big", b"train"]
+    rest = list(world.fs.listing(ROOT_INODE, after=world.ino("big")))
+    assert [part.names for part in rest] == [[b"train"]]
+    assert rest[0].inos == [world.ino("train")]
+    assert world.seen.told == [("listed", ROOT_INODE)]
+
+
+@pytest.mark.trio
+async def test_a_listing_takes_the_columns_that_an_index_offers() -> None:
+    world = World()
+    world.index.listing = lambda ino, after=0: iter([("columns", ino, after)])  # type: ignore[attr-defined]
+    assert list(world.fs.listing(ROOT_INODE, 4)) == [("columns", ROOT_INODE, 4)]
+
+
+@pytest.mark.trio
+async def test_reads_are_clamped_and_observed() -> None:
+    world = World()
+    ino = world.ino("train/cat/1.jpg")
+    assert await world.fs.read(ino, 700, 500) == OBJECTS["train/cat/1.jpg"][700:]
+    assert await world.fs.read(ino, 768, 500) == b""
+    assert await world.fs.read(world.ino("train/cat/2.jpg"), 0, 500) == b""
+    assert world.seen.told[0] == ("read", ino, 700, 500)
+    with pytest.raises(IsADirectory):
+        await world.fs.read(world.ino("train"), 0, 1)
+    with pytest.raises(NoSuchEntry):
+        await world.fs.read(999, 0, 1)
+
+
+@given(
+    reads=st.lists(st.tuples(st.sampled_from(sorted(OBJECTS)), st.integers(0, 21_000), st.integers(0, 9000)))
+)
+@settings(max_examples=40, deadline=None)
+def test_any_sequence_of_reads_returns_the_right_bytes(reads: list[tuple[str, int, int]]) -> None:
+    async def check() -> None:
+        world = World()
+        for key, offset, size in reads:
+            data = await world.fs.read(world.ino(key), offset, size)
+            assert data == OBJECTS[key][offset : offset + size]
+
+    trio.run(check)
+
+
+@pytest.mark.trio
+async def test_the_remainder_of_a_small_file_is_given_once() -> None:
+    world = World()
+    ino = world.ino("train/cat/1.jpg")
+    await world.fs.read(ino, 0, 100)
+    assert world.fs.remainder(ino) == (100, OBJECTS["train/cat/1.jpg"][100:])
+    assert world.fs.remainder(ino) is None
+    await world.fs.read(ino, 100, 100)
+    assert world.fs.remainder(ino) is None
+
+
+@pytest.mark.trio
+async def test_there_is_no_remainder_of_a_whole_read_a_large_file_or_another_inode() -> None:
+    world = World()
+    small, big = world.ino("train/dog/3.jpg"), world.ino("big")
+    await world.fs.read(small, 0, 100)
+    assert world.fs.remainder(small) is None
+    await world.fs.read(big, 0, 100)
+    assert world.fs.remainder(big) is None
+    await world.fs.read(world.ino("train/cat/1.jpg"), 0, 100)
+    assert world.fs.remainder(small) is None
+
+
+@pytest.mark.trio
+async def test_a_changed_object_is_an_error_and_an_incident() -> None:
+    world = World()
+    world.store.put("big", b"new")
+    for _ in range(3):
+        with pytest.raises(ObjectChanged):
+            await world.fs.read(world.ino("big"), 0, 10)
+    assert world.fs.statistics() == {"ObjectChanged": 3}
+
+
+@pytest.mark.trio
+async def test_extended_attributes_tell_the_object() -> None:
+    world = World()
+    ino = world.ino("train/dog/3.jpg")
+    names = world.fs.xattr_names(ino)
+    assert {name: world.fs.xattr(ino, name) for name in names} == {
+        b"user.ossmount.uri": b"s3://b/train/dog/3.jpg",
+        b"user.ossmount.key": b"train/dog/3.jpg",
+        b"user.ossmount.etag": world.store.id_of("train/dog/3.jpg").etag.encode(),
+        b"user.ossmount.size": b"3",
+        b"user.ossmount.label": b"label-3.jpg",
+    }
+    assert world.fs.xattr_names(world.ino("train")) == []
+    for name in (b"user.ossmount.nothing", b"security.capability"):
+        with pytest.raises(NoSuchAttribute):
+            world.fs.xattr(ino, name)
+    with pytest.raises(NoSuchEntry):
+        world.fs.xattr_names(999)
+
+
+@pytest.mark.trio
+async def test_the_root_tells_source_and_generation() -> None:
+    fs = World().fs
+    assert {name: fs.xattr(ROOT_INODE, name) for name in fs.xattr_names(ROOT_INODE)} == {
+        b"user.ossmount.source": b"s3://b/",
+        b"user.ossmount.generation": b"3",
+    }
+
+
+@pytest.mark.trio
+async def test_totals_are_those_of_the_index() -> None:
+    totals = World().fs.totals()
+    assert (totals.files, totals.directories, totals.total_bytes) == (4, 4, 768 + 3 + 20_000)

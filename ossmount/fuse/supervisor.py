@@ -1,14 +1,42 @@
 """The supervisor: opens the mount, forks workers and prefetchers, and keeps them alive.
 
-What may live here: the life of child processes. It never opens an index, a store client or a thread
-(ARCHITECTURE, Processes). Who may touch it: whoever changes how a mount starts, recovers or ends.
+What may live here: what happens in the supervisor's process between mount and unmount. It never opens an
+index, a store client or a thread (ARCHITECTURE, Processes). Who may touch it: whoever changes how a mount
+starts, recovers or ends.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
+import os
+import selectors
+import signal
+import time
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
 from ossmount.config import MountSettings
-from ossmount.fuse.contract import Callbacks, Prefetch, Serve
-from ossmount.fuse.mountpoint import Mountpoint
+from ossmount.errors import MountError, OssmountError
+from ossmount.fuse import kernel_knobs
+from ossmount.fuse.accept import Token
+from ossmount.fuse.children import Children, Death
+from ossmount.fuse.contract import Callbacks, Prefetch, Serve, Supervising
+from ossmount.fuse.mountpoint import Directory, Mountpoint, mounted_at
+from ossmount.fuse.session import MountSession, State
+from ossmount.fuse.worker import Kind, Plan, Status, failure_of
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 10.0
+"""After SIGTERM, how long open files of a detached mount are still served. A second signal ends it."""
+
+STOP_SECONDS = 5.0
+"""How long a child may take to answer what it has accepted before it is killed."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 def run_mount(
@@ -23,10 +51,232 @@ def run_mount(
 ) -> int:
     """Mounts and serves until the mount ends; the exit status (0: unmounted in order).
 
-    Call it with no LMDB environment, no store client and no thread: it forks. ``serve(number)`` is
-    entered in each worker, ``prefetch(number)`` runs in each prefetcher, both under trio after the
-    fork. Sockets between workers and prefetchers are made by the caller before and captured by the two
-    functions. ``source`` is shown as the device in ``/proc/mounts``. Raises DeviceUnavailable,
-    MountpointUnusable, MountError, and what ``serve`` raised when no worker ever came up.
+    Call it in the main thread with no LMDB environment, no store client and no other thread: it forks.
+    ``serve(number)`` is entered in each worker, ``prefetch(number)`` runs in each prefetcher, both under
+    trio after the fork. Sockets between workers and prefetchers are made by the caller before and
+    captured by the two functions. ``source`` is shown as the device in ``/proc/mounts``; it must hold
+    no secrets. Check the mountpoint before with :func:`ossmount.fuse.mountpoint.check_device` and
+    :func:`~ossmount.fuse.mountpoint.check_directory`.
+
+    Raises MountError, and what ``serve`` raised when no worker ever came up; nothing stays mounted then.
     """
-    raise NotImplementedError
+    callbacks = callbacks or Callbacks()
+    session = MountSession.open(mountpoint, settings, source)
+    try:
+        supervisor = Supervisor(session, settings, serve, prefetch, callbacks)
+        with supervisor.signals():
+            return supervisor.run(settings.workers, prefetchers)
+    finally:
+        session.close()
+
+
+class Supervisor(Supervising):
+    """Waits for children, signals and the app's descriptors, and reacts. One process, one thread."""
+
+    def __init__(
+        self,
+        session: MountSession,
+        settings: MountSettings,
+        serve: Serve,
+        prefetch: Prefetch | None,
+        callbacks: Callbacks,
+    ) -> None:
+        self._session = session
+        self._settings = settings
+        self._callbacks = callbacks
+        self._ready, ready_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wakeup, self._wakeup_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._token = Token(settings.workers)
+        plan = Plan(settings, serve, prefetch, session.operations, self._token, ready_writer)
+        self._selector = selectors.DefaultSelector()
+        self._children = Children(plan, self._leave_to_supervisor)
+        self._signals: list[int] = []
+        self._partial = b""
+        self._failure: OssmountError | None = None
+        self._ended = False
+        self._resends = 0
+        self._drain_until: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Supervisor {self._session.mountpoint} {self._session.state.name} {self.statistics()}>"
+
+    # -- what callbacks may ask -------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Drains and unmounts; at the second call, ends at once."""
+        if self._session.state is State.DRAINING:
+            self._ended = True
+            return
+        self._session.advance(State.DRAINING)
+        self._drain_until = time.monotonic() + DRAIN_SECONDS
+        if self._session.detach():
+            self._ended = True
+
+    def signal_children(self, signum: int) -> None:
+        """Sends a signal to every worker and prefetcher."""
+        self._children.send(signum)
+
+    def statistics(self) -> Mapping[str, int]:
+        """Living children by kind, and what recovery did."""
+        kinds = [child.kind for child in self._children.alive()]
+        return {
+            "workers": kinds.count(Kind.WORKER),
+            "prefetchers": kinds.count(Kind.PREFETCHER),
+            "restarts": self._children.restarts,
+            "resends": self._resends,
+        }
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def run(self, workers: int, prefetchers: int) -> int:
+        """Until the mount has ended; see :func:`run_mount`."""
+        self._turn_knobs()
+        self._selector.register(self._ready, selectors.EVENT_READ, self._hear_children)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, self._wake)
+        for fd, callback in (self._callbacks.on_readable or {}).items():
+            self._selector.register(fd, selectors.EVENT_READ, lambda call=callback: call(self))
+        try:
+            self._children.add(Kind.WORKER, workers)
+            self._children.add(Kind.PREFETCHER, prefetchers)
+            while not self._ended:
+                self._wait()
+        finally:
+            self._close()
+        if self._failure is not None:
+            raise self._failure
+        return 0
+
+    def _wait(self) -> None:
+        """One wait and everything it brought."""
+        pause = self._children.restart_due()
+        if self._drain_until is not None:
+            left = self._drain_until - time.monotonic()
+            if left <= 0:
+                self._ended = True
+                return
+            pause = left if pause is None else min(pause, left)
+        for key, _ in self._selector.select(pause):
+            key.data()
+        while self._signals:
+            self._on_signal(self._signals.pop(0))
+
+    def _close(self) -> None:
+        """Unmounts first, so that nobody sends a request that no one will read, then ends the children."""
+        if self._session.state is not State.CLOSED:
+            self._session.detach()
+        self._children.end(STOP_SECONDS)
+        self._hear_children()
+        self._selector.close()
+
+    # -- signals ----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def signals(self) -> Any:
+        """Signals wake the loop while this is entered."""
+        before = {signum: signal.signal(signum, self._note_signal) for signum in SIGNALS}
+        wakeup = signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for signum, old in before.items():
+                signal.signal(signum, old)
+
+    def _note_signal(self, signum: int, frame: FrameType | None) -> None:
+        self._signals.append(signum)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wakeup, 4096)
+
+    def _on_signal(self, signum: int) -> None:
+        if signum == signal.SIGCHLD:
+            deaths = list(self._children.reap())
+            for death in deaths:
+                self._on_death(death)
+        elif signum == signal.SIGHUP:
+            self._callbacks.on_hangup(self)
+        else:
+            log.info("signal %d: unmounting %s", signum, self._session.mountpoint)
+            self.stop()
+
+    # -- children ---------------------------------------------------------------------------------
+
+    def _leave_to_supervisor(self) -> None:
+        """In a new child: the supervisor's own descriptors are none of its business."""
+        self._selector.close()
+        for fd in (self._ready, self._wakeup, self._wakeup_writer):
+            os.close(fd)
+
+    def _hear_children(self) -> None:
+        """Lines of children: one is ready, or says why it ends."""
+        try:
+            self._partial += os.read(self._ready, 65536)
+        except BlockingIOError:
+            return
+        *lines, self._partial = self._partial.split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if "ready" in message:
+                self._on_ready()
+            else:
+                self._on_failure(failure_of(message), Kind(message["kind"]))
+
+    def _on_ready(self) -> None:
+        """The first worker answers: the mount serves, if it is still where it was put."""
+        if self._session.state is not State.STARTING:
+            return
+        mountpoint = self._session.mountpoint
+        if isinstance(mountpoint, Directory) and mounted_at(mountpoint.path) is None:
+            self._failure = MountError(f"{mountpoint} was unmounted before it served", "mount it again")
+            self._ended = True
+            return
+        self._session.advance(State.SERVING)
+        self._callbacks.on_serving()
+
+    def _on_failure(self, error: OssmountError, kind: Kind) -> None:
+        """A child's reason; before the mount serves a worker's reason is the mount's."""
+        log.error("a %s failed: %s", kind, error)
+        if kind is Kind.WORKER and self._session.state is State.STARTING:
+            self._failure = self._failure or error
+            self._ended = True
+
+    def _on_death(self, death: Death) -> None:
+        """Nobody may notice that a child died: token, successor, and the requests it had accepted."""
+        child = death.child
+        if child.kind is Kind.WORKER:
+            if death.status == Status.SESSION_ENDED:
+                self._ended = True
+                return
+            self._token.restore(child.number)
+        self._hear_children()
+        if self._ended:
+            return
+        log.log(
+            logging.INFO if death.status == Status.STOPPED else logging.WARNING, "%s; starting another", death
+        )
+        if self._children.plan_restart(child):
+            self._children.restart_due()
+        elif child.kind is Kind.PREFETCHER:
+            log.error("%s again and again: going on without it, first reads will be slower", death)
+        else:
+            self._failure = MountError(f"{death} again and again", "see the log for the reason")
+            self._ended = True
+            return
+        if child.kind is Kind.WORKER and death.status != Status.STOPPED and self._session.resend():
+            self._resends += 1
+
+    # -- the kernel's knobs -----------------------------------------------------------------------
+
+    def _turn_knobs(self) -> None:
+        connection = self._connection()
+        if connection is not None:
+            kernel_knobs.apply(connection, self._settings)
+
+    def _connection(self) -> int | None:
+        connection = kernel_knobs.connection_of(self._session.device)
+        mountpoint = self._session.mountpoint
+        if connection is None and isinstance(mountpoint, Directory):
+            mounted = mounted_at(mountpoint.path)
+            return None if mounted is None else mounted.connection
+        return connection

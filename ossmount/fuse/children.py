@@ -1,0 +1,172 @@
+"""The supervisor's children: forking, reaping, and how often one that dies at once is tried again.
+
+What may live here: processes and the decision about their restarts. Who may touch it: whoever changes
+when a child is forked anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from ossmount.fuse import system_calls
+from ossmount.fuse.worker import Kind, Plan, Status, run_child
+
+log = logging.getLogger(__name__)
+
+QUICK_SECONDS = 1.0
+"""A child that dies younger than this died "at once"."""
+
+TOLERATED_QUICK_DEATHS = 8
+"""Deaths at once in a row before giving up: with the pauses below about five seconds of trying."""
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+"""Seconds before a restart after the second, third, … death at once; the first restart is immediate,
+because requests wait for it."""
+
+
+def pause_before_restart(quick_deaths: int) -> float:
+    """Seconds to wait after that many deaths at once in a row."""
+    if quick_deaths <= 1:
+        return 0.0
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (quick_deaths - 2))
+
+
+@dataclass
+class Child:
+    """A place for a process: the process may die and be replaced, kind and number stay."""
+
+    kind: Kind
+    number: int
+    pid: int | None = None
+    started: float = 0.0
+    quick_deaths: int = 0
+    restart_at: float | None = None
+    given_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A child that was reaped. ``status`` is the exit status, negative for a signal."""
+
+    child: Child
+    status: int
+
+    def __str__(self) -> str:
+        how = (
+            f"was killed by signal {-self.status}" if self.status < 0 else f"ended with status {self.status}"
+        )
+        return f"{self.child.kind} {self.child.number} {how}"
+
+
+@dataclass
+class Children:
+    """All children of one mount."""
+
+    plan: Plan
+    prepare_child: Callable[[], None]
+    """Runs first in a new child: closes what belongs to the supervisor."""
+    members: list[Child] = field(default_factory=list)
+    restarts: int = 0
+
+    def add(self, kind: Kind, count: int) -> None:
+        """Forks ``count`` children of that kind."""
+        for number in range(count):
+            child = Child(kind, number)
+            self.members.append(child)
+            self.start(child)
+
+    def start(self, child: Child) -> None:
+        """Forks the process of ``child``. Signals wait until it has its own dispositions."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent = os.getpid()
+        old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become(child, parent)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, old)
+        child.pid, child.started, child.restart_at = pid, time.monotonic(), None
+
+    def _become(self, child: Child, parent: int) -> None:
+        """In the new process; never returns, so that nothing of the supervisor's stack runs twice."""
+        status: int = Status.FAILED
+        try:
+            system_calls.die_with_parent(parent)
+            self.prepare_child()
+            gc.freeze()  # the collector would copy every page that is still shared with the supervisor
+            status = run_child(child.kind, child.number, self.plan)
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
+
+    def alive(self) -> list[Child]:
+        """Children with a process."""
+        return [child for child in self.members if child.pid is not None]
+
+    def reap(self) -> Iterator[Death]:
+        """Every child that has ended since the last call."""
+        for child in self.alive():
+            with contextlib.suppress(ChildProcessError):
+                pid, status = os.waitpid(child.pid or 0, os.WNOHANG)
+                if pid:
+                    child.pid = None
+                    yield Death(child, os.waitstatus_to_exitcode(status))
+
+    def plan_restart(self, child: Child) -> bool:
+        """Decides when ``child`` starts anew; False when it has died at once too often."""
+        now = time.monotonic()
+        child.quick_deaths = child.quick_deaths + 1 if now - child.started < QUICK_SECONDS else 0
+        if child.quick_deaths > TOLERATED_QUICK_DEATHS:
+            child.given_up = True
+            return False
+        child.restart_at = now + pause_before_restart(child.quick_deaths)
+        return True
+
+    def restart_due(self) -> float | None:
+        """Forks the children whose time has come; seconds until the next one's, None without one."""
+        waits = []
+        for child in self.members:
+            if child.restart_at is None:
+                continue
+            wait = child.restart_at - time.monotonic()
+            if wait <= 0:
+                self.restarts += 1
+                self.start(child)
+            else:
+                waits.append(wait)
+        return min(waits, default=None)
+
+    def send(self, signum: int, kind: Kind | None = None) -> None:
+        """Sends a signal to all children, or to all of one kind."""
+        for child in self.alive():
+            if kind in (None, child.kind):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid or 0, signum)
+
+    def end(self, grace: float) -> None:
+        """Ends all: SIGTERM, and after ``grace`` seconds SIGKILL. Reaps them."""
+        for child in self.members:
+            child.restart_at = None
+        self.send(signal.SIGTERM)
+        deadline = time.monotonic() + grace
+        while self.alive() and time.monotonic() < deadline:
+            if not list(self.reap()):
+                time.sleep(0.005)
+        self.send(signal.SIGKILL)
+        for child in self.alive():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child.pid or 0, 0)
+            child.pid = None

@@ -1,0 +1,297 @@
+"""The adapter: pyfuse3's requests in, calls of the file system out, nothing else.
+
+What may live here: translation of arguments, attributes and errors. No caching, no fetching, no state
+between requests: any worker may answer any request (ARCHITECTURE, Processes). Who may touch it: whoever
+translates another request.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, Self
+
+import pyfuse3
+
+from ossmount.config import MountSettings
+from ossmount.errors import NoSuchEntry
+from ossmount.fuse.contract import ServedFileSystem
+from ossmount.fuse.errno_table import ORDINARY, errno_of, is_known
+from ossmount.fuse.throttled_log import ThrottledLog
+from ossmount.model import NAME_MAX, Attributes, Kind
+
+log = logging.getLogger(__name__)
+
+STAT_BLOCK = 512
+"""The unit of ``st_blocks`` (stat(2)), whatever ``st_blksize`` says."""
+
+STATFS_BLOCK = 4096
+"""The unit in which ``statfs`` tells sizes: the page, as the kernel reads."""
+
+PREFERRED_READ = 1 << 20
+"""``st_blksize``: the largest READ the kernel sends (256 pages), so buffered readers ask for that much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """How inodes look: owner, permission bits and how long the kernel may keep them (seconds)."""
+
+    uid: int
+    gid: int
+    file_mode: int
+    dir_mode: int
+    timeout: float
+
+    @classmethod
+    def of(cls, settings: MountSettings) -> Presentation:
+        """From the settings; the owner is who mounts unless they say otherwise."""
+        return cls(
+            uid=os.getuid() if settings.uid is None else settings.uid,
+            gid=os.getgid() if settings.gid is None else settings.gid,
+            file_mode=stat.S_IFREG | settings.file_mode,
+            dir_mode=stat.S_IFDIR | settings.dir_mode,
+            timeout=settings.attr_timeout,
+        )
+
+    def blank(self, mode: int) -> pyfuse3.EntryAttributes:
+        """Attributes in which only inode number, size, times and links are still to be set."""
+        entry = pyfuse3.EntryAttributes()
+        entry.st_uid, entry.st_gid, entry.st_mode = self.uid, self.gid, mode
+        entry.st_blksize = PREFERRED_READ
+        entry.entry_timeout = entry.attr_timeout = self.timeout
+        return entry
+
+
+def nothing() -> None:
+    """The ``accepted`` of a process that shares the device with nobody."""
+
+
+def no_push(ino: int, offset: int, data: bytes) -> None:
+    """The ``push`` of a mount that pushes nothing."""
+
+
+class Operations(pyfuse3.Operations):
+    """Answers the kernel from one :class:`ServedFileSystem`, bound after the fork.
+
+    libfuse copies attributes before the handler's task can be suspended again, so one object for files
+    and one for directories serve every answer; building new ones halves the rate of readdir.
+    """
+
+    supports_dot_lookup = False  # only NFS export asks for "." by inode
+    enable_writeback_cache = False
+    enable_acl = False
+
+    _fs: ServedFileSystem
+
+    def __init__(self, presentation: Presentation) -> None:
+        super().__init__()
+        self._slow: Callable[[], None] = nothing
+        self._quick: Callable[[], None] = nothing
+        self._push: Callable[[int, int, bytes], object] = no_push
+        self._file = presentation.blank(presentation.file_mode)
+        self._directory = presentation.blank(presentation.dir_mode)
+        self._negative = presentation.blank(presentation.file_mode)
+        self._opened = pyfuse3.FileInfo(keep_cache=True)
+        self._errors = ThrottledLog(log)
+
+    @classmethod
+    def for_settings(cls, settings: MountSettings) -> Self:
+        """Operations that show inodes as ``settings`` say."""
+        return cls(Presentation.of(settings))
+
+    def bind(
+        self,
+        fs: ServedFileSystem,
+        slow: Callable[[], None] = nothing,
+        quick: Callable[[], None] = nothing,
+        push: Callable[[int, int, bytes], object] = no_push,
+    ) -> None:
+        """Serves ``fs`` from now on.
+
+        ``slow()`` is called when a request begins that may take long, ``quick()`` when one begins that
+        does not: another worker may take the next one. ``push(ino, offset, data)`` receives what a read
+        fetched beyond its answer; it must not block.
+        """
+        self._fs = fs
+        self._slow, self._quick, self._push = slow, quick, push
+
+    # -- names and attributes ---------------------------------------------------------------------
+
+    async def lookup(
+        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """LOOKUP. A name that is not there is answered with inode 0, which the kernel caches too."""
+        self._quick()
+        try:
+            return self._entry(self._fs.lookup(parent_inode, name))
+        except NoSuchEntry:
+            return self._negative
+        except Exception as error:
+            self._refuse(error)
+
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """GETATTR."""
+        self._quick()
+        try:
+            return self._entry(self._fs.attributes(inode))
+        except Exception as error:
+            self._refuse(error)
+
+    async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
+        """ACCESS; comes only without ``default_permissions``. Nothing here may be written."""
+        return not mode & os.W_OK
+
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        """READLINK: there are no links."""
+        raise pyfuse3.FUSEError(errno.EINVAL)
+
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        """GETXATTR."""
+        try:
+            return self._fs.xattr(inode, name)
+        except Exception as error:
+            self._refuse(error)
+
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        """LISTXATTR."""
+        try:
+            return self._fs.xattr_names(inode)
+        except Exception as error:
+            self._refuse(error)
+
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        """STATFS: the totals of the index; nothing is free, because nothing can be written."""
+        try:
+            totals = self._fs.totals()
+        except Exception as error:
+            self._refuse(error)
+        answer = pyfuse3.StatvfsData()
+        answer.f_bsize = answer.f_frsize = STATFS_BLOCK
+        answer.f_blocks = -(-totals.total_bytes // STATFS_BLOCK)
+        answer.f_bfree = answer.f_bavail = 0
+        answer.f_files = totals.files + totals.directories
+        answer.f_ffree = answer.f_favail = 0
+        answer.f_namemax = NAME_MAX
+        return answer
+
+    # -- directories ------------------------------------------------------------------------------
+
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        """OPENDIR. The handle is the inode number: it means the same to every worker."""
+        return inode
+
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        """READDIRPLUS. The position behind a child is its inode number, so none is kept here."""
+        self._slow()
+        try:
+            self._fill(fh, start_id, token)
+        except Exception as error:
+            self._refuse(error)
+
+    async def releasedir(self, fh: int) -> None:
+        """RELEASEDIR: nothing was kept."""
+
+    def _fill(self, ino: int, after: int, token: pyfuse3.ReaddirToken) -> None:
+        """Children behind ``after`` until the kernel's buffer is full."""
+        reply = pyfuse3.readdir_reply
+        file, directory = self._file, self._directory
+        mtime = -1
+        for part in self._fs.listing(ino, after):
+            columns = zip(
+                part.names, part.inos, part.kinds, part.sizes, part.mtimes_ns, part.links, strict=True
+            )
+            for name, child, kind, size, mtime_ns, links in columns:
+                if kind:
+                    entry = directory
+                    entry.st_nlink = links
+                    _set_times(entry, mtime_ns)
+                else:
+                    entry = file
+                    entry.st_size = size
+                    entry.st_blocks = (size + 511) >> 9
+                    if mtime_ns != mtime:
+                        mtime = mtime_ns
+                        _set_times(entry, mtime_ns)
+                entry.st_ino = child
+                if not reply(token, name, entry, child):
+                    return
+
+    # -- files ------------------------------------------------------------------------------------
+
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        """OPEN. The handle is the inode number; pages of earlier opens stay (a generation never changes)."""
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            raise pyfuse3.FUSEError(errno.EROFS)
+        self._quick()
+        self._opened.fh = inode
+        return self._opened
+
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        """READ. What was fetched beyond the answer goes to the page cache after it."""
+        self._slow()
+        try:
+            data = await self._fs.read(fh, off, size)
+            rest = self._fs.remainder(fh)
+        except Exception as error:
+            self._refuse(error)
+        if rest is not None:
+            self._push(fh, *rest)
+        return data
+
+    async def release(self, fh: int) -> None:
+        """RELEASE: nothing was kept."""
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """FORGET: the index numbers inodes, not this process."""
+
+    # -- whatever writes: EROFS -------------------------------------------------------------------
+    # A mount made with "ro" is refused by the kernel itself; a descriptor that somebody else mounted
+    # without it arrives here.
+
+    async def _read_only(self, *args: object) -> NoReturn:
+        raise pyfuse3.FUSEError(errno.EROFS)
+
+    setattr = _read_only
+    mknod = _read_only
+    mkdir = _read_only
+    unlink = _read_only
+    rmdir = _read_only
+    symlink = _read_only
+    rename = _read_only
+    link = _read_only
+    create = _read_only
+    write = _read_only
+    fsync = _read_only
+    fsyncdir = _read_only
+    setxattr = _read_only
+    removexattr = _read_only
+
+    # -- translation ------------------------------------------------------------------------------
+
+    def _entry(self, attributes: Attributes) -> pyfuse3.EntryAttributes:
+        ino, kind, size, mtime_ns, links = attributes
+        entry = self._directory if kind is Kind.DIRECTORY else self._file
+        entry.st_ino = ino
+        entry.st_nlink = links
+        entry.st_size = size
+        entry.st_blocks = -(-size // STAT_BLOCK)
+        _set_times(entry, mtime_ns)
+        return entry
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        """Raises what pyfuse3 turns into an errno; whatever is not ordinary is logged."""
+        code = errno_of(error)
+        if not is_known(error):
+            self._errors.log(logging.ERROR, f"unexpected {type(error).__name__}: {error}", error)
+        elif code not in ORDINARY:
+            self._errors.log(logging.WARNING, str(error))
+        raise pyfuse3.FUSEError(code) from error
+
+
+def _set_times(entry: pyfuse3.EntryAttributes, mtime_ns: int) -> None:
+    """Objects have one time, Last-Modified."""
+    entry.st_mtime_ns = entry.st_ctime_ns = entry.st_atime_ns = mtime_ns

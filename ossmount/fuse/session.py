@@ -1,0 +1,191 @@
+"""A mount from pyfuse3's ``init`` to its ``close``: the part that belongs to the supervisor alone.
+
+What may live here: opening and closing the kernel's connection, and what is written to it besides
+answers. Who may touch it: whoever changes mount options or the hand-shake.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import fcntl
+import logging
+import os
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyfuse3
+import trio
+
+from ossmount.config import MountSettings
+from ossmount.errors import MountError, MountpointUnusable
+from ossmount.fuse.accept import FirstRequestOnly
+from ossmount.fuse.mountpoint import FILESYSTEM_TYPE, Descriptor, Directory, Mountpoint, unmount
+from ossmount.fuse.operations import Operations
+
+log = logging.getLogger(__name__)
+
+INIT_TIMEOUT = 10.0
+"""Seconds for the kernel's ``FUSE_INIT``. It is queued by mount(2); only a wrong descriptor has none."""
+
+NOTIFY_RESEND = struct.pack("=IiQ", 16, 7, 0)
+"""``fuse_out_header`` of ``FUSE_NOTIFY_RESEND`` (Linux 6.9, include/uapi/linux/fuse.h)."""
+
+
+class State(enum.Enum):
+    """The life of a mount; it only moves forward."""
+
+    STARTING = 1
+    SERVING = 2
+    DRAINING = 3
+    CLOSED = 4
+
+
+def mount_options(settings: MountSettings, source: str) -> set[str]:
+    """Options for libfuse. ``ro`` keeps reads from invalidating atime; never add ``max_read`` (FACTS)."""
+    name = "".join("\\" + letter if letter in ",\\" else letter for letter in source)
+    printable = name.encode("ascii", "backslashreplace").decode()
+    options = {"ro", "default_permissions", f"fsname={printable}", f"subtype={FILESYSTEM_TYPE.split('.')[1]}"}
+    return options | ({"allow_other"} if settings.allow_other else set())
+
+
+class _InitObserved(Operations):
+    """Operations that say when ``FUSE_INIT`` was handled."""
+
+    seam: FirstRequestOnly
+
+    def init(self) -> None:
+        self.seam.handled = True
+
+
+@dataclass
+class MountSession:
+    """One connection to the kernel. Made by :meth:`open`; :meth:`close` unmounts."""
+
+    mountpoint: Mountpoint
+    operations: Operations
+    device: int
+    """Descriptor of ``/dev/fuse``, shared by all children."""
+    state: State = State.STARTING
+    can_resend: bool = True
+    detached: bool = False
+
+    @classmethod
+    def open(cls, mountpoint: Mountpoint, settings: MountSettings, source: str) -> MountSession:
+        """Mounts and answers ``FUSE_INIT``. Nothing else is answered until workers run.
+
+        Raises MountError.
+        """
+        operations = _InitObserved.for_settings(settings)
+        seam = operations.seam = FirstRequestOnly()
+        target, options = _target(mountpoint), mount_options(settings, source)
+        if isinstance(mountpoint, Descriptor):
+            options = set()  # whoever mounted it chose them
+        seam.install()
+        with _libfuse_complaints() as complaints:
+            try:
+                pyfuse3.init(operations, target, options)
+            except RuntimeError as error:
+                raise MountError(
+                    f"cannot mount on {target}: {complaints() or error}", _remedy(settings)
+                ) from error
+        try:
+            trio.run(_answer_init, seam)
+            if not seam.handled or seam.device is None:
+                raise MountError(
+                    f"{target}: the kernel did not begin to talk", "mount it before handing it over"
+                )
+        except BaseException:
+            pyfuse3.close(unmount=isinstance(mountpoint, Directory))
+            raise
+        # A killed program takes its request back between poll and read; blocking then would stop a worker.
+        flags = fcntl.fcntl(seam.device, fcntl.F_GETFL)
+        fcntl.fcntl(seam.device, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+        return cls(mountpoint, operations, seam.device)
+
+    def advance(self, state: State) -> None:
+        """Moves on to ``state``; moving back is an error of the caller."""
+        if state.value < self.state.value:
+            raise ValueError(f"a mount does not go from {self.state.name} to {state.name}")
+        self.state = state
+
+    def resend(self) -> bool:
+        """Has the kernel hand out all unanswered requests again. False where it cannot (Linux < 6.9)."""
+        if not self.can_resend:
+            return False
+        try:
+            os.write(self.device, NOTIFY_RESEND)
+        except OSError as error:
+            if error.errno in {errno.ENODEV, errno.ECONNABORTED}:
+                return False
+            self.can_resend = False
+            log.warning(
+                "this kernel cannot resend requests (Linux 6.9 can): programs may see EIO when a worker dies"
+            )
+        return self.can_resend
+
+    def detach(self) -> bool:
+        """Takes the mount out of the tree. True when nothing uses it any more.
+
+        A busy mount is detached lazily: open files are served until they are closed.
+        """
+        if isinstance(self.mountpoint, Descriptor):
+            return True
+        if self.detached:
+            return False
+        self.detached = True
+        try:
+            unmount(self.mountpoint.path)
+        except MountpointUnusable:
+            try:
+                unmount(self.mountpoint.path, lazy=True)
+            except MountpointUnusable as error:
+                log.info("%s", error.message)  # somebody was faster
+            return False
+        return True
+
+    def close(self) -> None:
+        """Unmounts what is still mounted and gives the connection back. Once, in the supervisor."""
+        if self.state is State.CLOSED:
+            return
+        self.state = State.CLOSED
+        pyfuse3.close(unmount=isinstance(self.mountpoint, Directory) and not self.detached)
+
+
+async def _answer_init(seam: FirstRequestOnly) -> None:
+    with trio.move_on_after(INIT_TIMEOUT):
+        await pyfuse3.main(max_tasks=1)
+
+
+def _target(mountpoint: Mountpoint) -> str:
+    if isinstance(mountpoint, Descriptor):
+        return f"/dev/fd/{mountpoint.fd}"
+    return str(mountpoint.path)
+
+
+def _remedy(settings: MountSettings) -> str:
+    if settings.allow_other and os.geteuid() != 0:
+        return "--allow-other needs the line user_allow_other in /etc/fuse.conf"
+    return "see 'ossmount doctor'"
+
+
+@contextmanager
+def _libfuse_complaints() -> Iterator:  # type: ignore[type-arg]
+    """libfuse and fusermount3 explain a failed mount on standard error only: collects it instead."""
+    sys.stderr.flush()
+    saved, memory = os.dup(2), os.memfd_create("libfuse")
+    os.dup2(memory, 2)
+
+    def text() -> str:
+        lines = os.pread(memory, 4096, 0).decode(errors="replace").split("\n")
+        return "; ".join(line.strip() for line in lines if line.strip())
+
+    try:
+        yield text
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(memory)

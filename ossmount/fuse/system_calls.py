@@ -1,0 +1,55 @@
+"""System calls of Linux that Python's ``os`` does not offer.
+
+What may live here: thin calls through libc that raise OSError. Who may touch it: only for another call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+MNT_DETACH = 2
+"""``umount2``: detach now, clean up when no longer in use (mount.h)."""
+
+_PR_SET_PDEATHSIG = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, name: str) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), name)
+
+
+def mount(source: str, target: str, filesystem: str) -> None:
+    """``mount(2)`` without flags and data. Raises OSError."""
+    _check(
+        _libc.mount(os.fsencode(source), os.fsencode(target), filesystem.encode(), ctypes.c_ulong(0), None),
+        target,
+    )
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """``umount2(2)``. Raises OSError."""
+    _check(_libc.umount2(os.fsencode(target), flags), target)
+
+
+def die_with_parent(parent: int) -> None:
+    """Has the kernel kill this process when its parent ``parent`` ends (``PR_SET_PDEATHSIG``).
+
+    The parent may have ended before the call took effect; then this process ends itself.
+    """
+    _check(
+        _libc.prctl(
+            _PR_SET_PDEATHSIG,
+            ctypes.c_ulong(signal.SIGKILL),
+            ctypes.c_ulong(0),
+            ctypes.c_ulong(0),
+            ctypes.c_ulong(0),
+        ),
+        "prctl",
+    )
+    if os.getppid() != parent:
+        os._exit(1)

@@ -1,0 +1,179 @@
+"""A file system in memory, for tests of the kernel adapter: fixed bytes, optional delays, no store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from ossmount.errors import IsADirectory, NoSuchAttribute, NoSuchEntry, NotADirectory
+from ossmount.model import ROOT_INODE, Attributes, Kind
+
+CHUNK = 256
+MTIME_NS = 1_700_000_000_123_456_789
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    names: Sequence[bytes]
+    inos: Sequence[int]
+    kinds: Sequence[int]
+    sizes: Sequence[int]
+    mtimes_ns: Sequence[int]
+    links: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class FakeTotals:
+    files: int
+    directories: int
+    total_bytes: int
+
+
+@dataclass
+class FakeFileSystem:
+    """Directories and files numbered in the order of their paths; a file's bytes follow from its path."""
+
+    sizes: Mapping[str, int]
+    delay: float = 0.0
+    pushes: bool = False
+    failures: Mapping[str, Exception] = field(default_factory=dict)
+    reads: int = 0
+
+    def __post_init__(self) -> None:
+        self._paths: dict[int, str] = {ROOT_INODE: ""}
+        self._inos: dict[str, int] = {"": ROOT_INODE}
+        self._children: dict[int, list[int]] = {ROOT_INODE: []}
+        self._names: dict[tuple[int, bytes], int] = {}
+        self._rest: dict[int, tuple[int, bytes]] = {}
+        for path in sorted(self.sizes):
+            parts = path.split("/")
+            for depth in range(1, len(parts) + 1):
+                self._add("/".join(parts[:depth]), is_file=depth == len(parts))
+        self._bytes: dict[str, bytes] = {}
+
+    def _add(self, path: str, is_file: bool) -> None:
+        if path in self._inos:
+            return
+        ino = len(self._inos) + 1
+        parent = self._inos[path.rpartition("/")[0]]
+        self._inos[path], self._paths[ino] = ino, path
+        self._children[parent].append(ino)
+        self._names[parent, path.rpartition("/")[2].encode()] = ino
+        if not is_file:
+            self._children[ino] = []
+
+    def content(self, path: str) -> bytes:
+        """The bytes of a file: made once, different for every path, without a short period."""
+        if path not in self._bytes:
+            self._bytes[path] = content(path, self.sizes[path])
+        return self._bytes[path]
+
+    def _path(self, ino: int) -> str:
+        try:
+            return self._paths[ino]
+        except KeyError:
+            raise NoSuchEntry(f"no inode {ino}") from None
+
+    def lookup(self, parent: int, name: bytes) -> Attributes:
+        if parent not in self._children:
+            raise NotADirectory(self._path(parent))
+        ino = self._names.get((parent, name))
+        if ino is None:
+            raise NoSuchEntry(repr(name))
+        return self.attributes(ino)
+
+    def attributes(self, ino: int) -> Attributes:
+        path = self._path(ino)
+        if ino in self._children:
+            subdirectories = sum(child in self._children for child in self._children[ino])
+            return Attributes(ino, Kind.DIRECTORY, 0, MTIME_NS, 2 + subdirectories)
+        return Attributes(ino, Kind.FILE, self.sizes[path], MTIME_NS, 1)
+
+    def listing(self, ino: int, after: int) -> Iterator[Columns]:
+        if ino not in self._children:
+            raise NotADirectory(self._path(ino))
+        children = self._children[ino]
+        start = children.index(after) + 1 if after else 0
+        for first in range(start, len(children), CHUNK):
+            yield self._columns(children[first : first + CHUNK])
+
+    def _columns(self, inos: list[int]) -> Columns:
+        rows = [self.attributes(ino) for ino in inos]
+        return Columns(
+            names=[self._paths[ino].rpartition("/")[2].encode() for ino in inos],
+            inos=inos,
+            kinds=[row.kind for row in rows],
+            sizes=[row.size for row in rows],
+            mtimes_ns=[row.mtime_ns for row in rows],
+            links=[row.links for row in rows],
+        )
+
+    async def read(self, ino: int, offset: int, size: int) -> bytes:
+        path = self._path(ino)
+        if ino in self._children:
+            raise IsADirectory(path)
+        self.reads += 1
+        if self.delay:
+            await trio.sleep(self.delay)
+        if path in self.failures:
+            raise self.failures[path]
+        data = self.content(path)
+        end = offset + size
+        if self.pushes and end < len(data):
+            self._rest[ino] = (end, data[end:])
+        return data[offset:end]
+
+    def remainder(self, ino: int) -> tuple[int, bytes] | None:
+        return self._rest.pop(ino, None)
+
+    def xattr(self, ino: int, name: bytes) -> bytes:
+        if name not in self.xattr_names(ino):
+            raise NoSuchAttribute(repr(name))
+        return b"fake:///" + self._path(ino).encode()
+
+    def xattr_names(self, ino: int) -> Sequence[bytes]:
+        return [b"user.ossmount.uri"] if ino not in self._children else []
+
+    def totals(self) -> FakeTotals:
+        directories = len(self._children)
+        return FakeTotals(len(self._inos) - directories, directories, sum(self.sizes.values()))
+
+
+def content(path: str, size: int) -> bytes:
+    """``size`` bytes that follow from ``path``: SHAKE output, so that no two offsets look alike."""
+    return hashlib.shake_128(path.encode()).digest(size)
+
+
+def small_tree() -> dict[str, int]:
+    """Sizes by path: odd sizes, an empty file, nested directories."""
+    sizes = {f"class{c}/img{i:03}.jpg": 1000 * i + 13 * c for c in range(3) for i in range(20)}
+    return {**sizes, "empty": 0, "one": 1, "page-1": 4095, "big": 3 * (1 << 20) + 17, "deep/er/est": 5}
+
+
+def wide_tree() -> dict[str, int]:
+    """One directory of 10,000 files of 10 bytes."""
+    return {f"wide/file{i:05}": 10 for i in range(10_000)}
+
+
+@asynccontextmanager
+async def serve_small(number: int) -> AsyncIterator[FakeFileSystem]:
+    yield FakeFileSystem(small_tree())
+
+
+@asynccontextmanager
+async def serve_slow(number: int) -> AsyncIterator[FakeFileSystem]:
+    yield FakeFileSystem(small_tree(), delay=0.05)
+
+
+@asynccontextmanager
+async def serve_wide(number: int) -> AsyncIterator[FakeFileSystem]:
+    yield FakeFileSystem(wide_tree())
+
+
+@asynccontextmanager
+async def serve_pushing(number: int) -> AsyncIterator[FakeFileSystem]:
+    yield FakeFileSystem(small_tree(), pushes=True)

@@ -171,7 +171,7 @@ class ListedObjects:
         message = f"{uri} does not exist"
         if len(missing) > 1:
             others = ", ".join(uri for _, uri in missing[1:_NAMED])
-            message += f", and so do {len(missing) - 1} others of the first {rows} rows not ({others} …)"
+            message += f", one of {len(missing)} missing among the first {rows} rows (also {others})"
         return ManifestError(*self.where(number), message, self.remedy)
 
 

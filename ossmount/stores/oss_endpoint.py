@@ -18,7 +18,7 @@ _OSS_HOST = re.compile(r"oss-(?!accelerate)([a-z0-9-]+?)(-internal)?(\.aliyuncs\
 endpoints belong to no region."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-"""Bucket names that can be a host name's label (OSS's naming rules)."""
+"""OSS's rules for bucket names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,10 @@ class Endpoint:
 
 def resolve_endpoint(bucket: str, settings: StoreSettings) -> Endpoint:
     """The endpoint for ``bucket``. Raises SettingsError."""
+    if not _BUCKET.fullmatch(bucket):
+        raise SettingsError(
+            f"oss://{bucket}: {bucket!r} cannot be a bucket", "3 to 63 small letters, digits and hyphens"
+        )
     scheme, netloc = _host(bucket, settings)
     if settings.oss_internal:
         netloc = _OSS_HOST.sub(r"oss-\1-internal\3", netloc)
@@ -64,7 +68,7 @@ def resolve_endpoint(bucket: str, settings: StoreSettings) -> Endpoint:
             f"oss://{bucket}: the region is not known from the endpoint {netloc}, and signature V4 needs it",
             "give --region (such as cn-hangzhou)",
         )
-    return Endpoint(bucket, scheme, netloc, _style(bucket, netloc, settings), region)
+    return Endpoint(bucket, scheme, netloc, _style(netloc, settings), region)
 
 
 def _host(bucket: str, settings: StoreSettings) -> tuple[str, str]:
@@ -82,14 +86,12 @@ def _host(bucket: str, settings: StoreSettings) -> tuple[str, str]:
     )
 
 
-def _style(bucket: str, netloc: str, settings: StoreSettings) -> str:
+def _style(netloc: str, settings: StoreSettings) -> str:
     if settings.oss_cname:
         return "cname"
     if settings.addressing_style == "path" or _has_no_subdomains(netloc):
         return "path"
-    if settings.addressing_style == "virtual" or _BUCKET.fullmatch(bucket):
-        return "virtual"
-    return "path"
+    return "virtual"
 
 
 def _has_no_subdomains(netloc: str) -> bool:

@@ -52,9 +52,10 @@ class NativeTransport:
         conditions = {"if_match": f'"{etag}"'} if etag else {}
         try:
             operator = self._operator("GET", key, {})
-            return bytes(operator.read(PLACEHOLDER, offset=start, size=length, **conditions))
+            data: bytes = operator.read(PLACEHOLDER, offset=start, size=length, **conditions)
         except OPENDAL_ERRORS as error:
             raise self._translated(key, error) from NativeFailure(type(error).__name__)
+        return data
 
     def head(self, key: str) -> ObjectInfo:
         """What the store tells of an object. Raises StoreError, without a code: HEAD has no body."""

@@ -48,7 +48,7 @@ def check_source(source: str, settings: Settings, open_store: OpenStore | None =
 
 
 def _pool(settings: StoreSettings) -> OpenStore:
-    from ossmount.stores.opening import StorePool
+    from ossmount.stores import StorePool
 
     return StorePool(settings)
 

@@ -45,7 +45,7 @@ class Application(Protocol):
         """Live mounts: rows with ``mountpoint``, ``source``, ``index`` and ``started`` (dataclasses)."""
         ...
 
-    def mount_statistics(self, mountpoint: str) -> dict[str, Any]:
+    def read_statistics(self, mountpoint: str) -> dict[str, Any]:
         """Counters by room, added up over the mount's processes."""
         ...
 

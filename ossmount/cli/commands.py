@@ -113,7 +113,7 @@ def stats_arguments(parser: argparse.ArgumentParser) -> None:
 
 def stats(context: Context, arguments: argparse.Namespace) -> int:
     """Shows the counters of a mount, nested ones with dotted names."""
-    counters = context.app.mount_statistics(arguments.mountpoint)
+    counters = context.app.read_statistics(arguments.mountpoint)
     if arguments.json:
         print_json(context.out, counters)
     else:

@@ -17,6 +17,7 @@ from ossmount.model import (
     Extent,
     FileRef,
     IndexInfo,
+    Listing,
     ListPage,
     ObjectId,
     ObjectInfo,
@@ -104,6 +105,10 @@ class Index(Protocol):
         """
         ...
 
+    def listing(self, ino: int, after: int = 0) -> Iterator[Listing]:
+        """The same as :meth:`children`, column by column. Raises NoSuchEntry, NotADirectory."""
+        ...
+
     def extent(self, ino: int) -> Extent:
         """Raises NoSuchEntry, IsADirectory."""
         ...
@@ -145,4 +150,16 @@ class BlockCache(Protocol):
 
     def close(self) -> None:
         """Writes out what must be and frees files."""
+        ...
+
+
+class PartialBlockCache(BlockCache, Protocol):
+    """A block cache that also gives parts of blocks, and tells what it has."""
+
+    def get_range(self, block: BlockId, start: int, length: int) -> bytes | None:
+        """Bytes ``start`` to ``start + length`` of the block (less at its end), verified, or None."""
+        ...
+
+    def contains(self, block: BlockId) -> bool:
+        """Whether ``get`` would probably hit. Reads no data and does not count as use."""
         ...

@@ -234,38 +234,46 @@ class DiskCache:
         self._pending.traffic += len(data)
         if lease is None:
             self._counts.declined += 1
-            return
+        else:
+            self._append(lease, digest, data)
+        if self._pending.traffic > self._tell_bytes or self._table_fills():
+            self._tell()
+
+    def _append(self, lease: Lease, digest: bytes, data: bytes) -> None:
         place = Place(lease.number, lease.append(data), checksum_of(data, digest))
         self._folder.enter(digest, place)
         self._counts.stored += 1
         self._counts.stored_bytes += len(data)
         blocks = self._pending.blocks
         blocks[lease.number] = blocks.get(lease.number, 0) + 1
-        if self._pending.traffic > self._tell_bytes or blocks[lease.number] > self._folder.table.buckets:
-            self._tell()
+
+    def _table_fills(self) -> bool:
+        """Whether this process alone has added a slot per bucket since the load was last looked at."""
+        lease = self._lease
+        return lease is not None and self._pending.blocks.get(lease.number, 0) > self._folder.table.buckets
 
     def _lease_for(self, digest: bytes, length: int) -> Lease | None:
         """The segment to write to: the open one while it has room, else another if the policy gives one."""
         lease = self._lease
         if lease is not None and lease.position + length <= lease.size:
             return lease
-        idle = self._required_idle(digest, length) if self._declining else None
-        if self._declining and idle is None:
-            return None
-        before = self._folder.state.evicted
-        self._lease = self._folder.lease(self._taken(), lease, length, idle)
-        self._counts.evictions += self._folder.state.evicted - before if idle is not None else 0
-        self._declining = self._lease is None
-        if self._declining:
-            self._folder.ghosts.note(digest, self._folder.state.clock)
-        return self._lease
+        found = None
+        if not self._declining:
+            found = self._folder.lease(self._taken(), lease, length, None)
+            self._declining = found is None
+        if found is None:
+            idle = self._required_idle(digest, length)
+            if idle is None:
+                return None
+            found = self._folder.lease(self._taken(), lease, length, idle)
+        self._lease = found or lease
+        return found
 
     def _required_idle(self, digest: bytes, length: int) -> int | None:
         """Asks the policy, with the state as last heard; remembers a newcomer that it declines."""
         now = self._folder.state.clock + self._pending.traffic
-        oldest = min((s.stamp for s in self._folder.state.segments), default=now)
         distance = self._folder.ghosts.distance(digest, now)
-        idle = self._admission.required_idle(length, distance, now - oldest)
+        idle = self._admission.required_idle(length, distance, now - self._folder.oldest)
         if idle is None and (distance is None or not self._admission.repeats(distance)):
             self._folder.ghosts.note(digest, now)
         return idle
@@ -286,6 +294,7 @@ class DiskCache:
             self._folder.tell(pending)
         except OSError as error:
             self._failed("update", error)
+        self._declining = False
         live = self._folder.live
         for number in [n for n in self._segments if n not in live]:
             self._segments.pop(number, None)
@@ -312,6 +321,7 @@ class DiskCache:
         """Counters of this process; bytes reserved on disk by all processes, as last heard."""
         counts = self._counts.copy()
         counts.bytes = self._folder.state.reserved()
+        counts.evictions = self._folder.evictions
         return counts
 
     def close(self) -> None:

@@ -135,12 +135,20 @@ class State:
     def overhead(self, buckets: int | None = None) -> int:
         """Bytes beside the segments, with a table of ``buckets``."""
         table = (self.buckets if buckets is None else buckets) * BUCKET_BYTES
-        return table + ghost_entries(self.capacity) * 8 + FIXED_OVERHEAD + PER_SEGMENT * len(self.segments)
+        return (
+            table
+            + ghost_entries(self.capacity) * GHOST_BYTES
+            + FIXED_OVERHEAD
+            + PER_SEGMENT * len(self.segments)
+        )
 
     def live_blocks(self) -> int:
         """Blocks in all segments, as last reported by their writers."""
         return sum(s.blocks for s in self.segments)
 
+
+GHOST_BYTES = 8
+"""Bytes of one entry of the memory of declined blocks."""
 
 FIXED_OVERHEAD = 128 << 10
 """Directory, lock and the state's header, each rounded up to blocks of up to 16 KiB, with room to spare."""
@@ -155,7 +163,11 @@ def segment_size(capacity: int) -> int:
     At least ``LEAST_SEGMENT`` where the capacity allows, 1/128 of it in the middle.
     """
     usable = (
-        capacity - LEAST_BUCKETS * BUCKET_BYTES - ghost_entries(capacity) * 8 - FIXED_OVERHEAD - PER_SEGMENT
+        capacity
+        - LEAST_BUCKETS * BUCKET_BYTES
+        - ghost_entries(capacity) * GHOST_BYTES
+        - FIXED_OVERHEAD
+        - PER_SEGMENT
     )
     wanted = min(LARGEST_SEGMENT, max(LEAST_SEGMENT, capacity // SEGMENTS_WANTED))
     return min(usable, wanted)

@@ -10,6 +10,7 @@ import fcntl
 import os
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 LOCK_PATIENCE = 2.0
@@ -32,8 +33,8 @@ class File:
     def __repr__(self) -> str:
         return f"File(fd={self.fd})"
 
-    def __del__(self) -> None:
-        os.close(self.fd)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self.fd)
 
 
 def write_all(fd: int, data: bytes, offset: int) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ossmount.cache import disk_layout as layout
-from ossmount.cache.disk_layout import BUCKET_BYTES, BUCKET_SLOTS, FULL, Segment, State
+from ossmount.cache.disk_layout import BUCKET_BYTES, BUCKET_SLOTS, FULL, GHOST_BYTES, Segment, State
 from ossmount.cache.files import File, SharedLock, try_lock, write_all
 from ossmount.cache.ghosts import Ghosts
 from ossmount.cache.table import Place, Table
@@ -41,7 +41,7 @@ class Pending:
 
 @dataclass(slots=True)
 class Lease:
-    """A segment that this process alone appends to, for as long as it keeps ``file`` (and so its lock) open."""
+    """A segment that this process alone appends to while it keeps ``file`` (and so its lock) open."""
 
     number: int
     file: File
@@ -71,6 +71,8 @@ class Folder:
         _refuse_world_writable(self.path, self._dir)
         self.state: State
         self.live: set[int] = set()
+        self.oldest = 0
+        self.evictions = 0
         try:
             self._open_writable()
         except OSError as error:
@@ -97,7 +99,10 @@ class Folder:
             self._store(state)
             self._open_table(state)
         entries = layout.ghost_entries(self._capacity)
-        self.ghosts = Ghosts(self._file(layout.GHOSTS_NAME, os.O_RDWR | os.O_CREAT), entries, self._capacity)
+        ghosts = self._file(layout.GHOSTS_NAME, os.O_RDWR | os.O_CREAT)
+        if os.fstat(ghosts.fd).st_size > entries * GHOST_BYTES:
+            os.ftruncate(ghosts.fd, entries * GHOST_BYTES)
+        self.ghosts = Ghosts(ghosts, entries, self._capacity)
 
     def _open_read_only(self) -> None:
         """Reads what is there; nothing can be locked, put or evicted."""
@@ -128,6 +133,7 @@ class Folder:
     def _see(self, state: State) -> None:
         self.state = state
         self.live = {s.number for s in state.segments}
+        self.oldest = min((s.stamp for s in state.segments), default=state.clock)
 
     def _open_table(self, state: State) -> None:
         """Opens the table that the state names; where it is missing or not of its size, an empty one."""
@@ -159,13 +165,19 @@ class Folder:
         known = {s.number for s in state.segments}
         estimate = int(state.buckets * BUCKET_SLOTS * FULL / 2) // max(1, len(sizes))
         for number in sorted(sizes.keys() - known):
-            size = max(sizes[number], 1)
-            state.segments.append(Segment(number, size, estimate, full=True, stamp=state.clock))
+            state.segments.append(self._found(number, sizes[number], estimate, state.clock))
         state.next_segment = max([state.next_segment, *(s.number + 1 for s in state.segments)])
         for epoch in self._sizes(names, layout.TABLE_NAME):
             if epoch != state.table_epoch:
                 self._remove(layout.table_name(epoch))
         return state
+
+    def _found(self, number: int, size: int, blocks: int, clock: int) -> Segment:
+        """The record of a segment that the state does not know. Its writer, if it lives, may fill it up."""
+        file = self._file(layout.segment_name(number), os.O_RDONLY)
+        if try_lock(file.fd):
+            return Segment(number, max(size, 1), blocks, full=True, stamp=clock)
+        return Segment(number, max(size, layout.segment_size(self._capacity)), blocks, stamp=clock)
 
     def _guessed(self, tables: dict[int, int], segments: int) -> State:
         """A state without memory: the newest complete table, no clock.
@@ -260,10 +272,11 @@ class Folder:
         """
         with self.lock:
             state = self._tell(pending)
-            for segment in state.segments:
-                segment.full = segment.full or (old is not None and segment.number == old.number)
             self._trim(state)
             lease = self._adopted(state, length) or self._fresh(state, length, idle)
+            for segment in state.segments:
+                if lease is not None and old is not None and segment.number == old.number:
+                    segment.full = True
             self._store(state)
             return lease
 
@@ -319,6 +332,7 @@ class Folder:
         os.unlink(name, dir_fd=self._dir.fd)
         state.segments.remove(segment)
         state.evicted += 1
+        self.evictions += 1
 
     def _remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -335,9 +349,14 @@ class Folder:
         if size > layout.TABLE_SHARE * state.capacity or not self._make_room(state, size, 0):
             return
         old = layout.table_name(state.table_epoch)
-        self._remove(layout.table_name(state.table_epoch + 1))
-        file = self._file(layout.table_name(state.table_epoch + 1), os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        self.table.double_into(file)
+        new = layout.table_name(state.table_epoch + 1)
+        self._remove(new)
+        file = self._file(new, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        try:
+            self.table.double_into(file)
+        except OSError:
+            self._remove(new)
+            return
         state.table_epoch += 1
         state.buckets *= 2
         self._store(state)

@@ -1,0 +1,164 @@
+"""Several processes on one cache, and processes that are killed at any moment."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ossmount.cache import files
+from ossmount.cache.disk import DiskCache
+from ossmount.cache.files import File, SharedLock
+from tests.unit.cache.blocks import MIB, block, content, disk_usage, put
+from tests.unit.cache.worker import KEYS, size_of
+
+ROOT = Path(__file__).parents[3]
+CAPACITY = 9 * MIB
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    running: list[subprocess.Popen[str]] = []
+
+    def start_one(seed: int, rounds: int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "tests.unit.cache.worker", str(tmp_path), str(CAPACITY)]
+        process = subprocess.Popen(
+            [*command, str(seed), str(rounds)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        running.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start_one
+    for process in running:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def all_right(cache: DiskCache) -> int:
+    """Asserts that every block is right or missing; returns how many are there."""
+    found = 0
+    for i in range(KEYS):
+        key = f"k{i}"
+        got = cache.get(block(key, size_of(key)))
+        assert got is None or got == content(key, size_of(key))
+        found += got is not None
+    return found
+
+
+def test_three_processes_write_and_read_at_once_within_the_cap(tmp_path: Path, start: Start) -> None:
+    processes = [start(seed, 1500) for seed in range(3)]
+    while any(p.poll() is None for p in processes):
+        assert disk_usage(tmp_path) <= CAPACITY
+    stored_by_all = 0
+    for process in processes:
+        assert process.stdout is not None
+        wrong, hits, stored, failures, bad = map(int, process.stdout.read().split())
+        assert (wrong, failures, bad) == (0, 0, 0)
+        assert hits > 100
+        stored_by_all += stored
+    assert stored_by_all > 20
+    assert all_right(DiskCache(tmp_path, CAPACITY)) > 20
+
+
+def test_processes_killed_in_the_middle_of_writes_leave_a_right_cache(tmp_path: Path, start: Start) -> None:
+    rng = random.Random(11)
+    for turn in range(6):
+        victims = [start(seed=turn * 2 + i, rounds=10**9) for i in range(2)]
+        for _ in range(rng.randrange(1, 40)):
+            assert disk_usage(tmp_path) <= CAPACITY
+        for victim in victims:
+            victim.kill()
+            victim.wait()
+        cache = DiskCache(tmp_path, CAPACITY)
+        assert all_right(cache) > 5
+        assert cache.statistics().failures == 0
+        assert cache.statistics().bad_blocks == 0
+        assert disk_usage(tmp_path) <= CAPACITY
+        cache.close()
+
+
+@pytest.mark.parametrize("call", ["pwrite", "ftruncate", "unlink", "open"])
+def test_death_at_any_single_write_call_leaves_a_right_cache(tmp_path: Path, call: str) -> None:
+    """A child dies just before its n-th call of one kind, for many n: every order of events is met."""
+    for nth in range(0, 120, 6):
+        child = os.fork()
+        if child == 0:
+            _die_at(tmp_path, call, nth)
+        os.waitpid(child, 0)
+        cache = DiskCache(tmp_path, CAPACITY)
+        assert all_right(cache) >= 0
+        assert cache.statistics().failures == 0
+        assert cache.statistics().bad_blocks == 0
+        put(cache, "new", 100)
+        assert cache.get(block("new", 100)) == content("new", 100)
+        cache.close()
+        assert disk_usage(tmp_path) <= CAPACITY
+
+
+def _die_at(directory: Path, call: str, nth: int) -> None:
+    """Works on the cache and ends the process, without any clean-up, before call number ``nth``."""
+    real, left = getattr(os, call), [nth]
+
+    def counted(*args: object, **kwargs: object) -> object:
+        left[0] -= 1
+        if left[0] < 0:
+            os._exit(0)
+        return real(*args, **kwargs)
+
+    try:
+        setattr(os, call, counted)
+        cache = DiskCache(directory, CAPACITY)
+        for i in range(60):
+            key = f"k{(i * 17 + nth) % KEYS}"
+            cache.put(block(key, size_of(key)), content(key, size_of(key)))
+            cache.put(block(f"{nth}-{i}", 8), bytes(8))
+        DiskCache(directory, 3 * MIB)  # shrinks: evicts
+    finally:
+        os._exit(0)
+
+
+def test_a_dead_process_leaves_its_segment_to_the_next(tmp_path: Path, start: Start) -> None:
+    process = start(1, 10**9)
+    process.kill()
+    process.wait()
+    cache = DiskCache(tmp_path, CAPACITY)
+    before = len(list(tmp_path.rglob("segment-*")))
+    put(cache, "mine", 100)
+    assert len(list(tmp_path.rglob("segment-*"))) == max(1, before)
+
+
+def test_a_fork_of_an_open_cache_does_not_write(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path, CAPACITY)
+    made = put(cache, "before", 100)
+    child = os.fork()
+    if child == 0:
+        put(cache, "child", 100)
+        os._exit(0 if cache.get(made) is not None else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    put(cache, "after", 100)
+    assert cache.get(block("child", 100)) is None
+    assert cache.get(block("after", 100)) == content("after", 100)
+
+
+def test_a_stopped_process_that_holds_the_lock_costs_a_put_not_a_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = DiskCache(tmp_path, CAPACITY)
+    made = put(cache, "a", 100)
+    monkeypatch.setattr(files, "LOCK_PATIENCE", 0.0)
+    other = SharedLock(File(os.open(tmp_path / "blocks-v1" / "lock", os.O_RDWR)))
+    with other:
+        put(cache, "b", 100)
+        assert cache.get(made) == content("a", 100)
+    assert cache.statistics().failures == 1
+    assert cache.get(block("b", 100)) is None

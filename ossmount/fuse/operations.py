@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import pyfuse3
 
@@ -72,6 +72,13 @@ def nothing() -> None:
 
 def no_push(ino: int, offset: int, data: bytes) -> None:
     """The ``push`` of a mount that pushes nothing."""
+
+
+async def _refuse_write(*request: object) -> NoReturn:
+    raise pyfuse3.FUSEError(errno.EROFS)
+
+
+_REFUSED: Any = _refuse_write
 
 
 class Operations(pyfuse3.Operations):
@@ -250,25 +257,20 @@ class Operations(pyfuse3.Operations):
 
     # -- whatever writes: EROFS -------------------------------------------------------------------
     # A mount made with "ro" is refused by the kernel itself; a descriptor that somebody else mounted
-    # without it arrives here.
+    # without it arrives here. fsync and flush stay ENOSYS: the kernel then reports success unasked.
 
-    async def _read_only(self, *args: object) -> NoReturn:
-        raise pyfuse3.FUSEError(errno.EROFS)
-
-    setattr = _read_only
-    mknod = _read_only
-    mkdir = _read_only
-    unlink = _read_only
-    rmdir = _read_only
-    symlink = _read_only
-    rename = _read_only
-    link = _read_only
-    create = _read_only
-    write = _read_only
-    fsync = _read_only
-    fsyncdir = _read_only
-    setxattr = _read_only
-    removexattr = _read_only
+    setattr = _REFUSED
+    mknod = _REFUSED
+    mkdir = _REFUSED
+    unlink = _REFUSED
+    rmdir = _REFUSED
+    symlink = _REFUSED
+    rename = _REFUSED
+    link = _REFUSED
+    create = _REFUSED
+    write = _REFUSED
+    setxattr = _REFUSED
+    removexattr = _REFUSED
 
     # -- translation ------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import logging
 import os
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -93,18 +93,14 @@ class MountSession:
                     f"cannot mount on {target}: {complaints() or error}", _remedy(settings)
                 ) from error
         try:
-            trio.run(_answer_init, seam)
-            if not seam.handled or seam.device is None:
-                raise MountError(
-                    f"{target}: the kernel did not begin to talk", "mount it before handing it over"
-                )
+            device = _hand_shake(seam, target)
         except BaseException:
             pyfuse3.close(unmount=isinstance(mountpoint, Directory))
             raise
         # A killed program takes its request back between poll and read; blocking then would stop a worker.
-        flags = fcntl.fcntl(seam.device, fcntl.F_GETFL)
-        fcntl.fcntl(seam.device, fcntl.F_SETFL, flags | os.O_NONBLOCK)
-        return cls(mountpoint, operations, seam.device)
+        flags = fcntl.fcntl(device, fcntl.F_GETFL)
+        fcntl.fcntl(device, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+        return cls(mountpoint, operations, device)
 
     def advance(self, state: State) -> None:
         """Moves on to ``state``; moving back is an error of the caller."""
@@ -155,7 +151,15 @@ class MountSession:
         pyfuse3.close(unmount=isinstance(self.mountpoint, Directory) and not self.detached)
 
 
-async def _answer_init(seam: FirstRequestOnly) -> None:
+def _hand_shake(seam: FirstRequestOnly, target: str) -> int:
+    """Has ``FUSE_INIT`` answered; the descriptor of the device."""
+    trio.run(_answer_init)
+    if not seam.handled or seam.device is None:
+        raise MountError(f"{target}: the kernel did not begin to talk", "mount it before handing it over")
+    return seam.device
+
+
+async def _answer_init() -> None:
     with trio.move_on_after(INIT_TIMEOUT):
         await pyfuse3.main(max_tasks=1)
 
@@ -173,7 +177,7 @@ def _remedy(settings: MountSettings) -> str:
 
 
 @contextmanager
-def _libfuse_complaints() -> Iterator:  # type: ignore[type-arg]
+def _libfuse_complaints() -> Iterator[Callable[[], str]]:
     """libfuse and fusermount3 explain a failed mount on standard error only: collects it instead."""
     sys.stderr.flush()
     saved, memory = os.dup(2), os.memfd_create("libfuse")

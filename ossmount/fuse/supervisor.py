@@ -14,9 +14,8 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import FrameType
-from typing import Any
 
 from ossmount.config import MountSettings
 from ossmount.errors import MountError, OssmountError
@@ -171,7 +170,7 @@ class Supervisor(Supervising):
     # -- signals ----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def signals(self) -> Any:
+    def signals(self) -> Iterator[None]:
         """Signals wake the loop while this is entered."""
         before = {signum: signal.signal(signum, self._note_signal) for signum in SIGNALS}
         wakeup = signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
 
-from ossmount.errors import IsADirectory, NoSuchAttribute, NoSuchEntry, NotADirectory
+from ossmount.errors import (
+    AccessDenied,
+    DeadlineExceeded,
+    IndexDamaged,
+    IsADirectory,
+    NoSuchAttribute,
+    NoSuchEntry,
+    NotADirectory,
+    ObjectChanged,
+    StoreUnavailable,
+)
 from ossmount.model import ROOT_INODE, Attributes, Kind
 
 CHUNK = 256
+COUNTERS = {b"user.fake.lookups": "lookups", b"user.fake.reads": "reads"}
+"""Extended attributes of the root that tell how often the worker that answers was asked."""
+
+log = logging.getLogger(__name__)
 MTIME_NS = 1_700_000_000_123_456_789
 
 
@@ -41,7 +58,10 @@ class FakeFileSystem:
     delay: float = 0.0
     pushes: bool = False
     failures: Mapping[str, Exception] = field(default_factory=dict)
+    busy: float = 0.0
+    """Seconds in which a read keeps the whole process busy."""
     reads: int = 0
+    lookups: int = 0
 
     def __post_init__(self) -> None:
         self._paths: dict[int, str] = {ROOT_INODE: ""}
@@ -79,6 +99,7 @@ class FakeFileSystem:
             raise NoSuchEntry(f"no inode {ino}") from None
 
     def lookup(self, parent: int, name: bytes) -> Attributes:
+        self.lookups += 1
         if parent not in self._children:
             raise NotADirectory(self._path(parent))
         ino = self._names.get((parent, name))
@@ -117,6 +138,9 @@ class FakeFileSystem:
         if ino in self._children:
             raise IsADirectory(path)
         self.reads += 1
+        if self.busy:
+            log.info("read by %d", os.getpid())
+            time.sleep(self.busy)  # noqa: ASYNC251 - the point of it
         if self.delay:
             await trio.sleep(self.delay)
         if path in self.failures:
@@ -131,6 +155,8 @@ class FakeFileSystem:
         return self._rest.pop(ino, None)
 
     def xattr(self, ino: int, name: bytes) -> bytes:
+        if ino == ROOT_INODE and name in COUNTERS:
+            return str(getattr(self, COUNTERS[name])).encode()
         if name not in self.xattr_names(ino):
             raise NoSuchAttribute(repr(name))
         return b"fake:///" + self._path(ino).encode()
@@ -177,3 +203,38 @@ async def serve_wide(number: int) -> AsyncIterator[FakeFileSystem]:
 @asynccontextmanager
 async def serve_pushing(number: int) -> AsyncIterator[FakeFileSystem]:
     yield FakeFileSystem(small_tree(), pushes=True)
+
+
+@asynccontextmanager
+async def serve_slowish(number: int) -> AsyncIterator[FakeFileSystem]:
+    yield FakeFileSystem(small_tree(), delay=0.005)
+
+
+@asynccontextmanager
+async def serve_busy(number: int) -> AsyncIterator[FakeFileSystem]:
+    yield FakeFileSystem(small_tree(), busy=0.1)
+
+
+@asynccontextmanager
+async def serve_failing(number: int) -> AsyncIterator[FakeFileSystem]:
+    failures: dict[str, Exception] = {
+        "changed": ObjectChanged("the object behind 'changed' is another one"),
+        "denied": AccessDenied("the store refused the key of 'denied'"),
+        "deadline": DeadlineExceeded("no answer for 'deadline'"),
+        "unavailable": StoreUnavailable("the store is away"),
+        "broken": ZeroDivisionError("a bug"),
+    }
+    yield FakeFileSystem(dict.fromkeys(failures, 10), failures=failures)
+
+
+@asynccontextmanager
+async def serve_nothing(number: int) -> AsyncIterator[FakeFileSystem]:
+    async with trio.open_nursery():
+        raise IndexDamaged("the index is truncated", "build it again")
+    yield FakeFileSystem({})
+
+
+@asynccontextmanager
+async def serve_and_die(number: int) -> AsyncIterator[FakeFileSystem]:
+    os.abort()
+    yield FakeFileSystem({})

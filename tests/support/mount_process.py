@@ -10,6 +10,7 @@ import logging
 import sys
 
 from ossmount.config import MountSettings
+from ossmount.errors import OssmountError
 from ossmount.fuse.contract import Callbacks
 from ossmount.fuse.mountpoint import Directory, check_device, check_directory, parse_mountpoint
 from ossmount.fuse.supervisor import run_mount
@@ -34,4 +35,8 @@ def main(target: str, factory: str, workers: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except OssmountError as error:
+        print(f"{type(error).__name__}: {error}", flush=True)  # noqa: T201
+        sys.exit(error.exit_status)

@@ -174,6 +174,21 @@ class Child(NamedTuple):
     attributes: Attributes
 
 
+class Listing(NamedTuple):
+    """Children of a directory, column by column and of equal length: what READDIRPLUS answers with.
+
+    Columns, because a listing is answered at hundreds of thousands of names a second. The fields are
+    those of :class:`Child` and :class:`Attributes`.
+    """
+
+    names: Sequence[bytes]
+    inos: Sequence[int]
+    kinds: Sequence[Kind]
+    sizes: Sequence[int]
+    mtimes_ns: Sequence[int]
+    links: Sequence[int]
+
+
 class FileRef(NamedTuple):
     """A file in index order, as readahead sees it: inode number and length in bytes."""
 

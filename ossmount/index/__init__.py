@@ -1,1 +1,10 @@
-"""See the room's modules."""
+"""The index room: an immutable tree of a source in one LMDB file.
+
+Who may touch it: nobody outside imports its modules; the names here are all there is.
+"""
+
+from ossmount.index.building import build
+from ossmount.index.exporting import ReportRow, export, report
+from ossmount.index.reading import LmdbIndex, open_index
+
+__all__ = ["LmdbIndex", "ReportRow", "build", "export", "open_index", "report"]

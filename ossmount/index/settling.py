@@ -1,0 +1,374 @@
+"""Settling a run: what each row is called, which rows merge, which are left out.
+
+What may live here: the rules of SEMANTICS "Names" applied to rows, and the report of what they did. Who
+may touch it: whoever changes those rules. The ordinary run passes through with four cheap tests.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgpack
+
+from ossmount.errors import NameRefused, SourceError
+from ossmount.index import layout, names
+from ossmount.index.batches import Columns
+from ossmount.index.names import FILE_TOKEN
+from ossmount.index.runs import Rows, Run, encode_text
+from ossmount.index.storage import Tables
+from ossmount.model import NAME_MAX
+
+COMPONENT_MAX = 0xFFFF
+"""Longest component in bytes that a run can hold; S3 ends at 1,024 bytes a key."""
+
+_DIGITS = (8, 16, 32)
+"""Digits of a duplicate's token: more only where fewer leave two equal."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """Rows of one directory that wait for their run."""
+
+    sort_keys: list[bytes] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    mtimes: list[int] = field(default_factory=list)
+    stores: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    etags: list[str] = field(default_factory=list)
+    labels: list[str | None] = field(default_factory=list)
+    offsets: list[int] | None = None
+    lengths: list[int] | None = None
+    directory_inos: list[int] = field(default_factory=list)
+
+    def add_files(self, found: list[bytes], columns: Columns, start: int, end: int) -> None:
+        """Appends rows ``start`` to ``end`` of a batch under the names ``found``."""
+        if columns.offsets is not None and columns.lengths is not None:
+            if self.offsets is None or self.lengths is None:
+                self.offsets, self.lengths = [0] * len(self.sizes), self.sizes.copy()
+            self.offsets += columns.offsets[start:end]
+            self.lengths += columns.lengths[start:end]
+        elif self.offsets is not None and self.lengths is not None:
+            self.offsets += [0] * len(found)
+            self.lengths += columns.sizes[start:end]
+        self.sort_keys += found
+        self.sizes += columns.sizes[start:end]
+        self.mtimes += columns.mtimes[start:end]
+        self.stores += columns.stores[start:end]
+        self.keys += columns.keys[start:end]
+        self.etags += columns.etags[start:end]
+        self.labels += columns.labels[start:end] if columns.labels is not None else [None] * len(found)
+
+    def add_directory(self, sort_key: bytes, ino: int) -> None:
+        """Appends a subdirectory whose totals are not known yet."""
+        self.sort_keys.append(sort_key)
+        self.directory_inos.append(ino)
+        for texts in (self.stores, self.keys, self.etags):
+            texts.append("")
+        self.labels.append(None)
+        self.sizes.append(0)
+        self.mtimes.append(0)
+        if self.offsets is not None and self.lengths is not None:
+            self.offsets.append(0)
+            self.lengths.append(0)
+
+    def close_directory(self, links: int, newest: int) -> None:
+        """Completes the subdirectory that was added last."""
+        self.sizes[-1], self.mtimes[-1] = links, newest
+
+    def slice(self, start: int, end: int) -> Pending:
+        """Rows ``start`` to ``end``; directories are taken from the front, so call it in order."""
+        sort_keys = self.sort_keys[start:end]
+        count = sum(key.endswith(b"/") for key in sort_keys) if self.directory_inos else 0
+        inos, self.directory_inos = self.directory_inos[:count], self.directory_inos[count:]
+        return Pending(
+            sort_keys, self.sizes[start:end], self.mtimes[start:end], self.stores[start:end],
+            self.keys[start:end], self.etags[start:end], self.labels[start:end],
+            self.offsets[start:end] if self.offsets is not None else None,
+            self.lengths[start:end] if self.lengths is not None else None, inos,
+        )  # fmt: skip
+
+    def drop(self, count: int) -> None:
+        """Forgets the first rows."""
+        if not count:
+            return
+        for column in (self.sort_keys, self.sizes, self.mtimes, self.stores, self.keys, self.etags, self.labels):
+            del column[:count]  # type: ignore[attr-defined]
+        if self.offsets is not None and self.lengths is not None:
+            del self.offsets[:count], self.lengths[:count]
+        if not self.sort_keys:
+            self.offsets = self.lengths = None
+
+    def keep(self, rows: list[int]) -> None:
+        """Keeps only ``rows``, in that order."""
+        self.sort_keys = [self.sort_keys[i] for i in rows]
+        self.sizes = [self.sizes[i] for i in rows]
+        self.mtimes = [self.mtimes[i] for i in rows]
+        self.stores = [self.stores[i] for i in rows]
+        self.keys = [self.keys[i] for i in rows]
+        self.etags = [self.etags[i] for i in rows]
+        self.labels = [self.labels[i] for i in rows]
+        if self.offsets is not None and self.lengths is not None:
+            self.offsets = [self.offsets[i] for i in rows]
+            self.lengths = [self.lengths[i] for i in rows]
+
+    def identity(self, row: int) -> tuple[str, str, int, int, str, int, str]:
+        """What makes two rows of one path the same file; also their order."""
+        offset = self.offsets[row] if self.offsets is not None else 0
+        length = self.lengths[row] if self.lengths is not None else self.sizes[row]
+        label = self.labels[row]
+        return (
+            self.stores[row], self.keys[row], offset, length, self.etags[row], self.sizes[row],
+            "" if label is None else "=" + label,
+        )  # fmt: skip
+
+
+class Numbering:
+    """Texts that repeat, by number."""
+
+    def __init__(self, first: int, limit: int | None = None) -> None:
+        self._numbers: dict[str, int] = {}
+        self._first, self._limit = first, limit
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts in order of their numbers."""
+        return list(self._numbers)
+
+    def numbers(self, texts: list[str]) -> list[int] | None:
+        """The numbers of ``texts``; None where the table is full and does not hold them all."""
+        known = self._numbers
+        if texts.count(texts[0]) == len(texts) and texts[0] in known:
+            return [known[texts[0]]] * len(texts)
+        for text in dict.fromkeys(texts):
+            if text not in known:
+                if self._limit is not None and len(known) >= self._limit:
+                    return None
+                known[text] = self._first + len(known)
+        return [known[text] for text in texts]
+
+
+class Settler:
+    """Applies the rules of names. ``suspect`` says that equal paths were met and must be looked for."""
+
+    def __init__(self, tables: Tables, on_bad_key: str) -> None:
+        self._tables, self._on_bad_key = tables, on_bad_key
+        self.suspect = False
+        self.stores = Numbering(0)
+        self.labels = Numbering(1, layout.LABELS_MAX)
+        self.markers = self.renames = self.merges = self.skips = 0
+
+    def settle(self, pending: Pending, prefix: bytes, beside: set[bytes]) -> Rows:
+        """Rows ready for encoding, without inode numbers, from pending ones of the directory ``prefix``."""
+        displays: dict[int, bytes] = {}
+        if self._needs_care(pending) or beside:
+            displays = self._settle_carefully(pending, prefix, beside)
+        return self._rows(pending, displays)
+
+    def _needs_care(self, pending: Pending) -> bool:
+        found = pending.sort_keys
+        text = b"".join(found)
+        return (
+            b"%" in text
+            or b"\0" in text
+            or max(map(len, found)) >= NAME_MAX
+            or found[0] <= b"./"  # '', '.' and '..' cannot stand behind it
+            or (self.suspect and len(set(found)) < len(found))
+        )
+
+    def _settle_carefully(self, pending: Pending, prefix: bytes, beside: set[bytes]) -> dict[int, bytes]:
+        if self.suspect:
+            self._merge_identical(pending, prefix)
+        if self._on_bad_key != "escape":
+            self._leave_out(pending, prefix)
+        displays: dict[int, bytes] = {}
+        found = pending.sort_keys
+        row = 0
+        while row < len(found):
+            end = row + 1
+            while end < len(found) and found[end] == found[row]:
+                end += 1
+            self._name_group(pending, range(row, end), beside, prefix, displays)
+            row = end
+        return displays
+
+    def _merge_identical(self, pending: Pending, prefix: bytes) -> None:
+        """Orders rows of one path by identity and merges equal ones; the newest time stays."""
+        kept: list[int] = []
+        order = sorted(range(len(pending.sort_keys)), key=lambda i: (pending.sort_keys[i], pending.identity(i)))
+        for row in order:
+            last = kept[-1] if kept else None
+            if (
+                last is not None
+                and pending.sort_keys[last] == pending.sort_keys[row]
+                and pending.identity(last) == pending.identity(row)
+            ):
+                pending.mtimes[last] = max(pending.mtimes[last], pending.mtimes[row])
+                self.merges += 1
+                self._report("merge", _uri(pending, row), prefix + pending.sort_keys[row], "listed twice")
+            else:
+                kept.append(row)
+        pending.keep(kept)
+
+    def _leave_out(self, pending: Pending, prefix: bytes) -> None:
+        """Skips or refuses files whose component cannot be a name."""
+        kept = []
+        for row, sort_key in enumerate(pending.sort_keys):
+            if sort_key.endswith(b"/") or not names.is_impossible(sort_key):
+                kept.append(row)
+            else:
+                self._refuse(_uri(pending, row), prefix + sort_key, names.why(sort_key))
+        pending.keep(kept)
+
+    def _refuse(self, key: str, path: bytes, reason: str) -> None:
+        if self._on_bad_key == "fail":
+            raise NameRefused(
+                f"object {key!r} cannot be a file: {reason}", "use --on-bad-key escape or skip"
+            )
+        self.skips += 1
+        self._report("skip", key, path, reason)
+
+    def _name_group(
+        self, pending: Pending, rows: range, beside: set[bytes], prefix: bytes, displays: dict[int, bytes]
+    ) -> None:
+        """Names the rows of one path."""
+        sort_key = pending.sort_keys[rows[0]]
+        if sort_key.endswith(b"/"):
+            if not names.is_plain(sort_key[:-1]):
+                displays[rows[0]] = names.fit(names.escape(sort_key[:-1]))
+            return
+        if len(sort_key) > COMPONENT_MAX:
+            raise SourceError(f"a name in {_uri(pending, rows[0])!r:.200} is too long", "leave the object out")
+        plain = names.is_plain(sort_key)
+        base = sort_key if plain else names.escape(sort_key)
+        reason = "" if plain else names.why(sort_key)
+        if sort_key in beside:
+            beside.discard(sort_key)
+            self._rename(pending, rows[0], names.with_token(base, FILE_TOKEN), prefix, displays, _BESIDE)
+        elif not plain:
+            self._rename(pending, rows[0], base, prefix, displays, reason)
+        for row, token in zip(rows[1:], _tokens(pending, rows[1:]), strict=True):
+            self._rename(pending, row, names.with_token(base, token), prefix, displays, "another object has the path")
+
+    def _rename(
+        self, pending: Pending, row: int, name: bytes, prefix: bytes, displays: dict[int, bytes], reason: str
+    ) -> None:
+        displays[row] = names.fit(name)
+        self.renames += 1
+        self._report("rename", _uri(pending, row), prefix + displays[row], reason)
+
+    def rename_beside(self, rows: Rows, row: int, directory: int, prefix: bytes) -> None:
+        """Renames a written object that turned out to stand beside a directory of its name."""
+        sort_key = rows.sort_keys[row]
+        base = sort_key if names.is_plain(sort_key) else names.escape(sort_key)
+        name = names.fit(names.with_token(base, FILE_TOKEN))
+        if row not in rows.displays:
+            self.renames += 1
+        rows.displays = {**rows.displays, row: name}
+        self._tables.put(
+            layout.ALIASES, layout.ino_key(directory) + name, layout.ino_key(rows.inos[row])
+        )
+        store = self.stores.texts[rows.stores[row]]
+        self._report("rename", f"{store}/{rows.keys[row]}", prefix + name, _BESIDE)
+
+    def directory_name(self, component: bytes, prefix: bytes) -> bytes | None:
+        """A new directory's name; None where what is below it must be skipped."""
+        if names.is_plain(component):
+            return component
+        if self._on_bad_key != "escape" and names.is_impossible(component):
+            if self._on_bad_key == "fail":
+                self._refuse(prefix.decode("utf-8", "replace"), prefix, names.why(component))
+            return None
+        name = names.fit(names.escape(component))
+        self.renames += 1
+        key = prefix.decode("utf-8", "surrogateescape")
+        self._report("rename", key, prefix[: -len(component) - 1] + name + b"/", names.why(component))
+        return name
+
+    def skip_below(self, columns: Columns, row: int) -> int:
+        """Skips the rows below a directory that cannot have a name; gives the first row behind them."""
+        components = columns.paths[row].split(b"/")
+        bad = next(i for i, part in enumerate(components) if names.is_impossible(part))
+        below = b"/".join(components[: bad + 1])
+        end = bisect_left(columns.paths, below + b"0", row)
+        for skipped in range(row, end):
+            uri = f"{columns.stores[skipped]}/{columns.keys[skipped]}"
+            self._refuse(uri, columns.paths[skipped], names.why(components[bad]))
+        return end
+
+    def add_aliases(self, rows: Rows, directory: int) -> None:
+        """Makes display names known to look-ups."""
+        parent = layout.ino_key(directory)
+        for row, name in rows.displays.items():
+            self._tables.put(layout.ALIASES, parent + name, layout.ino_key(rows.inos[row]))
+
+    def _rows(self, pending: Pending, displays: dict[int, bytes]) -> Rows:
+        if not pending.sort_keys:
+            return Rows([], [], [], [], [], [], [], [])
+        labels: list[int] | None = None
+        count = len(pending.labels)
+        if pending.labels.count(None) == count:
+            labels = [0] * count
+        else:
+            labels = self._label_numbers(pending.labels)
+        return Rows(
+            pending.sort_keys, [], pending.sizes, pending.mtimes,
+            self._store_numbers(pending), pending.keys, pending.etags,
+            labels if labels is not None else [0] * count,
+            None if labels is not None else pending.labels, pending.offsets, pending.lengths, displays,
+        )  # fmt: skip
+
+    def _store_numbers(self, pending: Pending) -> list[int]:
+        stores = pending.stores
+        if pending.directory_inos:
+            filler = next((store for store in stores if store), None)
+            if filler is None:
+                return [0] * len(stores)
+            stores = [store or filler for store in stores]
+        return self.stores.numbers(stores) or []
+
+    def _label_numbers(self, labels: list[str | None]) -> list[int] | None:
+        if None not in labels:
+            return self.labels.numbers(labels)  # type: ignore[arg-type]
+        known = [label for label in labels if label is not None]
+        numbers = self.labels.numbers(known)
+        if numbers is None:
+            return None
+        waiting = iter(numbers)
+        return [0 if label is None else next(waiting) for label in labels]
+
+    def _report(self, what: str, key: str, name: bytes, reason: str) -> None:
+        self._tables.add_report(msgpack.packb((what, encode_text(key), name, reason)))
+
+
+_BESIDE = "a directory has the name"
+
+
+def _uri(pending: Pending, row: int) -> str:
+    return f"{pending.stores[row]}/{pending.keys[row]}"
+
+
+def _tokens(pending: Pending, rows: range) -> list[bytes]:
+    """Different tokens for different objects of one path."""
+    identities = [repr(pending.identity(row)).encode() for row in rows]
+    tokens: list[bytes] = []
+    for digits in _DIGITS:
+        tokens = [names.duplicate_token(identity, digits) for identity in identities]
+        if len(set(tokens)) == len(tokens):
+            break
+    return tokens
+
+
+def rows_of_run(run: Run) -> Rows:
+    """A written run as rows again."""
+    cold = run.cold()
+    labels = cold.labels()
+    texts = any(isinstance(label, str) for label in labels) or None in labels
+    extents = bool(run.flags & 8)
+    return Rows(
+        run.sort_keys(), run.inos(), run.sizes(), run.mtimes_ns(), cold.stores(), cold.keys(), cold.etags(),
+        [0] * run.count if texts else labels,  # type: ignore[arg-type]
+        labels if texts else None,  # type: ignore[arg-type]
+        cold.offsets() if extents else None, cold.lengths() if extents else None, cold.displays(),
+    )  # fmt: skip

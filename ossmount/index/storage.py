@@ -1,0 +1,103 @@
+"""The LMDB file while it is written: tables, ordered appends, bounded memory, translated errors.
+
+What may live here: everything that writes through lmdb. Who may touch it: whoever knows
+docs/index-format.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from ossmount.errors import IndexFileError
+from ossmount.index import layout
+
+_MAP_SIZE = 1 << 40
+"""Address space while writing, not disk: the file grows page by page and the final size is written last."""
+
+_COMMIT_BYTES = 32 << 20
+"""LMDB keeps dirty pages in memory until a commit; this bounds them."""
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turns LMDB's and the system's errors into IndexFileError."""
+    try:
+        yield
+    except lmdb.Error as error:
+        raise IndexFileError(f"cannot write index {path}: {error}", "check space on its disk") from error
+    except OSError as error:
+        raise IndexFileError(
+            f"cannot write index {path}: {error.strerror or error}", "check space and permissions"
+        ) from error
+
+
+class Tables:
+    """The tables of an index file that is being written. Not an index before :meth:`finish`."""
+
+    def __init__(self, path: Path) -> None:
+        self._env: Any = lmdb.open(
+            str(path), subdir=False, map_size=_MAP_SIZE, max_dbs=len(layout.TABLES),
+            lock=False, sync=False, metasync=False, readahead=False,
+        )  # fmt: skip
+        self._handles = {name: self._env.open_db(name) for name in layout.TABLES}
+        self._txn: Any = self._env.begin(write=True)
+        self._last = dict.fromkeys(layout.TABLES, b"")
+        self._dirty = 0
+        self._reports = 0
+
+    def put(self, table: bytes, key: bytes, value: bytes) -> None:
+        """Stores ``value``; keys that come in order are appended, which fills pages."""
+        in_order = key > self._last[table]
+        self._txn.put(key, value, db=self._handles[table], append=in_order)
+        if in_order:
+            self._last[table] = key
+        self._dirty += len(key) + len(value)
+        if self._dirty > _COMMIT_BYTES:
+            self._commit()
+
+    def run_before(self, directory: int, sort_key: bytes) -> tuple[bytes, bytes] | None:
+        """Key and value of the written run of ``directory`` where ``sort_key`` would stand."""
+        target = layout.run_key(directory, sort_key)
+        with self._txn.cursor(self._handles[layout.RUNS]) as cursor:
+            found = cursor.set_range(target)
+            if not (found and cursor.key() == target) and not (cursor.prev() if found else cursor.last()):
+                return None
+            key, value = cursor.item()
+        return (key, value) if key[:8] == target[:8] else None
+
+    def add_report(self, row: bytes) -> None:
+        """Appends a row of the report."""
+        self.put(layout.REPORT, layout.ino_key(self._reports), row)
+        self._reports += 1
+
+    def finish(self, info: bytes) -> None:
+        """Writes ``info`` and closes the file."""
+        self.put(layout.META, layout.INFO_KEY, info)
+        self._commit()
+        self._txn.abort()
+        self._shrink_map()
+        self._env.close()
+
+    def _shrink_map(self) -> None:
+        """Stores a map size near the file's, so that a reader maps no more address space than it needs."""
+        page = self._env.stat()["psize"]
+        self._env.set_mapsize((self._env.info()["last_pgno"] + 64) * page)
+        with self._env.begin(write=True) as txn:
+            info = txn.get(layout.INFO_KEY, db=self._handles[layout.META])
+            txn.put(layout.INFO_KEY, info, db=self._handles[layout.META])
+
+    def abandon(self) -> None:
+        """Closes without finishing."""
+        with suppress(lmdb.Error):
+            self._txn.abort()
+        self._env.close()
+
+    def _commit(self) -> None:
+        self._txn.commit()
+        self._txn = self._env.begin(write=True)
+        self._dirty = 0

@@ -17,6 +17,9 @@ LOCK_PATIENCE = 2.0
 """Seconds to wait for another process: the longest work under the lock (doubling a table) takes less. Who
 waits longer waits for a stopped process, and declines to cache instead."""
 
+YIELDS = 50
+"""Attempts, about 1.5 µs each, before sleeping: a block is entered in 10 µs, the shortest sleep takes 70."""
+
 
 class LockBusy(OSError):
     """Another process holds the lock for longer than any of its work takes."""
@@ -80,14 +83,17 @@ class SharedLock:
             raise
 
     def _wait(self) -> None:
-        """Polls, because a blocking ``flock`` has no time limit. Most waits are some microseconds."""
+        """Polls, because a blocking ``flock`` has no time limit. Most waits are microseconds: yield first."""
         give_up = time.monotonic() + LOCK_PATIENCE
-        pause = 20e-6
+        turn = 0
         while not try_lock(self._file.fd):
             if time.monotonic() > give_up:
                 raise LockBusy(11, "another process holds the lock of the cache")
-            time.sleep(pause)
-            pause = min(pause * 1.5, 5e-3)
+            if turn < YIELDS:
+                os.sched_yield()
+            else:
+                time.sleep(min(5e-3, 20e-6 * 1.5 ** (turn - YIELDS)))
+            turn += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

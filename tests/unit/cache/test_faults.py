@@ -1,8 +1,8 @@
-"""Damage and failing disks: every one is a miss, a counter and a line in the log, never an error or wrong bytes."""
+"""Damage and failing disks: a miss, a counter and a line in the log, never an error or wrong bytes."""
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import logging
 import os
 import shutil
@@ -228,11 +228,10 @@ def test_a_full_disk_declines_and_reads_go_on(
 
 
 def test_a_disk_that_is_full_from_the_start_is_refused_in_one_line(small_disk: Path) -> None:
-    with (small_disk / "ballast").open("wb") as file, pytest.raises(OSError, match="No space") as caught:
-        while True:
-            file.write(bytes(65536))
-            file.flush()
-    assert caught.value.errno == errno.ENOSPC
+    with (small_disk / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(65536)):
+            pass
+    assert shutil.disk_usage(small_disk).free == 0
     with pytest.raises(CacheError, match="No space left on device; give another one with --cache-dir"):
         DiskCache(small_disk / "c", CAPACITY)
 

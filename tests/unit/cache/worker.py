@@ -20,11 +20,16 @@ def size_of(key: str) -> int:
     return SIZES[sum(key.encode()) % len(SIZES)]
 
 
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     directory, capacity, seed, rounds = Path(sys.argv[1]), *map(int, sys.argv[2:5])
     rng = random.Random(seed)
     cache = DiskCache(directory, capacity)
-    print("ready", flush=True)
+    say("ready")
     wrong = 0
     for _ in range(rounds):
         key = f"k{rng.randrange(KEYS)}"
@@ -37,7 +42,7 @@ def main() -> None:
             cache.put(made, data)
     counts = cache.statistics()
     cache.close()
-    print(wrong, counts.hits, counts.stored, counts.failures, counts.bad_blocks, flush=True)
+    say(f"{wrong} {counts.hits} {counts.stored} {counts.failures} {counts.bad_blocks}")
 
 
 if __name__ == "__main__":

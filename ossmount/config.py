@@ -123,6 +123,14 @@ class SourceSettings:
         None, "mount the complete URIs that this file ('-': standard input) lists", metavar="FILE"
     )
     base_uri: str | None = option(None, "URI that relative paths of a manifest belong to", metavar="URI")
+    columns: str | None = option(
+        None, "which columns of a table to read, like key=path,label=category,size=bytes", metavar="MAP"
+    )
+    manifest_parser: str | None = option(
+        None,
+        "Python function that yields (uri, label) from the manifest, opened in binary",
+        metavar="MODULE:FUNCTION",
+    )
     on_missing: str = option(
         "error", "listed objects that do not exist: an error, or left out", choices=("error", "skip")
     )
@@ -195,6 +203,7 @@ class MountSettings:
         1 << 20, "read-ahead window of the kernel (needs root or the mount's owner)", parse_size, "SIZE"
     )
     max_background: int = option(512, "requests the kernel keeps outstanding", int, "N")
+    clean: bool = option(False, "first unmount a dead ossmount mount that is in the way", parse_bool)
     log_level: str = option(
         "info", "least severe message logged", choices=("debug", "info", "warning", "error")
     )

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from ossmount.config import SourceSettings
 from ossmount.errors import SettingsError
 from ossmount.protocols import OpenStore, Source
+from ossmount.sources.columns import parse_columns
 from ossmount.sources.layout import LabelsLayout, labels_layout
 from ossmount.sources.manifest import ManifestSource
 from ossmount.sources.object_list import ObjectListSource
 from ossmount.sources.prefix import PrefixSource
+from ossmount.sources.readers import load_hook
 from ossmount.uris import HTTP_SCHEMES, parse_uri
 
 __all__ = [
@@ -66,6 +68,8 @@ def _manifest(place: str, uri: str | None, settings: SourceSettings, open_store:
         open_store,
         concurrency=settings.size_concurrency,
         skip_missing=settings.on_missing == "skip",
+        mapping=parse_columns(settings.columns) if settings.columns is not None else None,
+        hook=load_hook(settings.manifest_parser) if settings.manifest_parser is not None else None,
     )
 
 

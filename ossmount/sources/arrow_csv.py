@@ -24,23 +24,27 @@ def read_table(stream: BinaryIO, form: Table) -> Iterator[Rows]:
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 
-    types = {name: pa.int64() if name == "size" else pa.string() for name in form.columns}
+    # Columns that are not read have no name; Arrow wants one.
+    names = [name or f"\0{position}" for position, name in enumerate(form.columns)]
+    known = [name for name in form.columns if name]
+    types = {name: pa.int64() if name == "size" else pa.string() for name in known}
     reader = pa_csv.open_csv(
         stream,
-        pa_csv.ReadOptions(
-            use_threads=False, block_size=_BLOCK, column_names=list(form.columns), skip_rows=1
-        ),
+        pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK, column_names=names, skip_rows=1),
         pa_csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True),
-        pa_csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False),
+        pa_csv.ConvertOptions(
+            column_types=types, null_values=[""], strings_can_be_null=False, include_columns=known
+        ),
     )
     first = 0
     for batch in reader:
         if batch.num_rows:
-            yield _rows(first, batch)
+            yield rows_of(first, batch)
         first += batch.num_rows
 
 
-def _rows(first: int, batch: Any) -> Rows:
+def rows_of(first: int, batch: Any) -> Rows:
+    """An Arrow batch of known columns, texts without nulls. Raises ValueError for a bad cell."""
     names = batch.schema.names
     keys = _texts(batch, "key")
     if "" in keys or any("\0" in key for key in keys):
@@ -89,6 +93,9 @@ def _mtimes(batch: Any) -> list[int]:
     import pyarrow as pa
 
     column = batch.column("mtime")
+    if pa.types.is_timestamp(column.type):
+        times: list[int] = column.cast(pa.timestamp("ns")).cast(pa.int64()).fill_null(0).to_numpy().tolist()
+        return times
     try:
         seconds: list[int] = column.cast(pa.int64()).to_numpy().tolist()
     except pa.ArrowInvalid:

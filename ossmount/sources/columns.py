@@ -7,12 +7,17 @@ touch it: whoever adds a known column.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from ossmount.errors import ManifestError, SettingsError
+
 KNOWN_COLUMNS = ("key", "size", "etag", "label", "mtime")
+
+KEY_NAMES = ("key", "file_name")
+"""Names under which the path stands: ours, and that of Hugging Face's ``metadata`` files."""
 
 UNKNOWN_SIZE = -1
 """Stands for a size that a manifest does not tell and that has to be asked for."""
@@ -41,6 +46,55 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """The mapping of ``--columns key=path,label=category``: known column → the table's own.
+
+    Raises SettingsError.
+    """
+    mapping: dict[str, str] = {}
+    for part in text.split(","):
+        known, equals, own = (word.strip() for word in part.partition("="))
+        if known not in KNOWN_COLUMNS or not equals or not own or known in mapping:
+            raise SettingsError(
+                f"--columns: {part!r} is not one of {', '.join(KNOWN_COLUMNS)}, '=', and a column",
+                "write it like key=path,label=category",
+            )
+        mapping[known] = own
+    return mapping
+
+
+def choose_columns(names: Sequence[str], mapping: Mapping[str, str], place: str) -> tuple[str, ...]:
+    """For each of a table's columns the known one that it is, or "" for one that is not read.
+
+    Known columns that ``mapping`` does not name have their own names. Without a mapping, and in tables
+    that say ``key``, a column of another name is an error: a misspelt one must not pass in silence.
+    Raises ManifestError.
+    """
+    wanted = {known: known for known in KNOWN_COLUMNS} | dict(mapping)
+    if "key" not in mapping and "key" not in names:
+        wanted["key"] = "file_name"
+    for known, own in wanted.items():
+        count = names.count(own)
+        if count > 1:
+            raise ManifestError(place, 1, f"the column {own!r} is there twice", "remove or rename one")
+        if not count and (known == "key" or known in mapping):
+            raise ManifestError(
+                place,
+                1,
+                f"no column {own!r}; there are {', '.join(names[:20])}",
+                "say with --columns which to read",
+            )
+    strict = not mapping and wanted["key"] == "key"
+    unknown = [name for name in names if name not in KNOWN_COLUMNS]
+    if strict and unknown:
+        known = ", ".join(KNOWN_COLUMNS)
+        raise ManifestError(
+            place, 1, f"unknown column {unknown[0]!r}", f"known ones are {known}; --columns maps others"
+        )
+    by_own = {own: known for known, own in wanted.items()}
+    return tuple(by_own.get(name, "") for name in names)
 
 
 def parse_count(text: str) -> int:

@@ -3,8 +3,8 @@
 What may live here: the rules of the formats. Who may touch it: whoever changes a rule, with the docs and
 the fast reader (:mod:`ossmount.sources.arrow_csv`) beside it.
 
-**Which form.** If the first line's cells (separated by tabs, or else by commas) are known column names,
-``key`` among them, the file is a *table*; otherwise it is a *plain manifest*.
+**Which form.** If ``key`` is among the first line's cells (separated by tabs, or else by commas), or
+``file_name``, or a column mapping is given, the file is a *table*; otherwise it is a *plain manifest*.
 
 **Plain manifest**: one object a line, optionally a label after it. No comments; blank lines are skipped.
 Whether the label stands after a tab or after a space is one decision for the whole file:
@@ -22,14 +22,15 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from ossmount.errors import ManifestError
 from ossmount.sources.columns import (
-    KNOWN_COLUMNS,
+    KEY_NAMES,
     UNKNOWN_SIZE,
+    choose_columns,
     clean_etag,
     parse_count,
     parse_mtime,
@@ -60,7 +61,7 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table with these columns, in this order."""
+    """A table with these columns, in this order; "" is a column that is not read."""
 
     columns: tuple[str, ...]
     delimiter: str
@@ -69,31 +70,26 @@ class Table:
 Form = Plain | Table
 
 
-def detect_form(stream: BinaryIO, place: str) -> Form:
-    """The form of the whole text, read from its beginning. Raises ManifestError for a bad header."""
+def detect_form(stream: BinaryIO, place: str, mapping: Mapping[str, str] | None = None) -> Form:
+    """The form of the whole text, read from its beginning. Raises ManifestError for a bad header.
+
+    With a ``mapping`` (known column → the table's own name) the first line is a header in any case.
+    """
     first = stream.readline(_CHUNK)
-    header = _header(first.removeprefix(_BOM), place)
+    header = _header(first.removeprefix(_BOM), place, mapping or {})
     if header is not None:
         return header
-    return Plain(
-        tabbed=b"\t" in first or any(b"\t" in chunk for chunk in iter(lambda: stream.read(_CHUNK), b""))
-    )
+    rest = iter(lambda: stream.read(_CHUNK), b"")
+    return Plain(tabbed=b"\t" in first or any(b"\t" in chunk for chunk in rest))
 
 
-def _header(line: bytes, place: str) -> Table | None:
+def _header(line: bytes, place: str, mapping: Mapping[str, str]) -> Table | None:
     text = line.decode("utf-8", "replace").rstrip("\r\n")
     delimiter = "\t" if "\t" in text else ","
     cells = [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter), [])]
-    if "key" not in cells:
+    if not mapping and not any(name in cells for name in KEY_NAMES):
         return None
-    for position, cell in enumerate(cells):
-        if cell not in KNOWN_COLUMNS:
-            raise ManifestError(
-                place, 1, f"unknown column {cell!r}", f"known columns are {', '.join(KNOWN_COLUMNS)}"
-            )
-        if cell in cells[:position]:
-            raise ManifestError(place, 1, f"the column {cell!r} is there twice", "remove or rename one")
-    return Table(tuple(cells), delimiter)
+    return Table(choose_columns(cells, mapping, place), delimiter)
 
 
 def split_line(line: str, *, tabbed: bool) -> tuple[str, str | None]:
@@ -188,31 +184,35 @@ def _table_rows(stream: BinaryIO, form: Table, place: str) -> Iterator[tuple[int
             if cells is None:
                 return
             if cells:
-                yield begin, _table_row(cells, form)
+                yield begin, _table_row(cells, form.columns)
         except (csv.Error, ValueError) as error:
             raise ManifestError(place, begin, str(error), "correct the row") from error
 
 
-def _table_row(cells: list[str], form: Table) -> Row:
-    if len(cells) != len(form.columns):
-        raise ValueError(f"{len(cells)} cells where the header has {len(form.columns)}")
-    row = dict(zip(form.columns, cells, strict=True))
-    _check_key(row["key"])
-    label = row.get("label") or None
+def _table_row(cells: list[str], columns: Sequence[str]) -> Row:
+    if len(cells) != len(columns):
+        raise ValueError(f"{len(cells)} cells where the header has {len(columns)}")
+    return row_of(dict(zip(columns, cells, strict=True)))
+
+
+def row_of(cells: Mapping[str, str]) -> Row:
+    """The row of cells by known column. Raises ValueError with the reason."""
+    key, label = cells["key"], cells.get("label") or None
+    _check_key(key)
     if label is not None:
         _check_label(label)
     return Row(
-        row["key"],
+        key,
         label,
-        parse_count(row.get("size", "")),
-        clean_etag(row.get("etag", "")),
-        parse_mtime(row.get("mtime", "")),
+        parse_count(cells.get("size", "")),
+        clean_etag(cells.get("etag", "")),
+        parse_mtime(cells.get("mtime", "")),
     )
 
 
 def _check_key(key: str) -> None:
-    if not key:
-        raise ValueError("the path is empty")
+    if not key or "\0" in key:
+        raise ValueError("the path contains a NUL" if key else "the path is empty")
 
 
 def _check_label(label: str | None) -> None:

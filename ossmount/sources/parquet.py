@@ -1,0 +1,96 @@
+"""Tables in Parquet.
+
+What may live here: reading Parquet into rows. Who may touch it: whoever changes how columns are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from ossmount.errors import ManifestError, SourceError
+from ossmount.sources.arrow_csv import rows_of
+from ossmount.sources.columns import BATCH_ROWS, Rows, choose_columns
+from ossmount.sources.parsing import row_of
+from ossmount.sources.text_file import TextFile
+
+MAGIC = b"PAR1"
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetReader:
+    """Parquet with a column of paths; numbers as labels become text. Lines are rows from 1."""
+
+    mapping: Mapping[str, str]
+
+    def rows(self, file: TextFile) -> Iterator[Rows]:
+        """Raises ManifestError for a bad column or row, SourceError for a damaged file."""
+        with file.open() as stream:
+            yield from read_parquet(stream, file.place, self.mapping)
+
+    def line_of(self, file: TextFile, number: int) -> int:
+        """Rows, since Parquet has no lines."""
+        del file
+        return number + 1
+
+
+def read_parquet(stream: BinaryIO, place: str, mapping: Mapping[str, str]) -> Iterator[Rows]:
+    """All rows of the columns that ``mapping`` and the known names choose; see ParquetReader."""
+    # Imported here: a mount from an existing index must not pay for it.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    first = 0
+    try:
+        table = pq.ParquetFile(stream)
+        names = table.schema_arrow.names
+        # Other columns are usual in Parquet, so none of them is an error, whatever it is called.
+        chosen = choose_columns(names, mapping or {"key": "key" if "key" in names else "file_name"}, place)
+        known = {own: name for own, name in zip(names, chosen, strict=True) if name}
+        for batch in table.iter_batches(BATCH_ROWS, columns=list(known), use_threads=False):
+            plain = _normalised(batch, known, place)
+            yield _checked(first, plain, place)
+            first += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise SourceError(f"{place}: damaged Parquet file: {reason}", "copy or write it again") from error
+
+
+def _normalised(batch: Any, known: Mapping[str, str], place: str) -> Any:
+    """The batch under known names: texts without nulls, sizes as 64-bit numbers, times as they are."""
+    import pyarrow as pa
+
+    columns = {}
+    for own in batch.schema.names:
+        column, name = batch.column(own), known[own]
+        try:
+            if name == "size":
+                columns[name] = column.cast(pa.int64())
+            elif name == "mtime" and pa.types.is_timestamp(column.type):
+                columns[name] = column
+            else:
+                columns[name] = column.cast(pa.string()).fill_null("")
+        except pa.ArrowException as error:
+            raise ManifestError(
+                place,
+                1,
+                f"the column {own!r} ({column.type}) cannot be read as {name}",
+                "choose with --columns",
+            ) from error
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def _checked(first: int, batch: Any, place: str) -> Rows:
+    try:
+        return rows_of(first, batch)
+    except ValueError as error:
+        for number, row in enumerate(batch.to_pylist(), first + 1):
+            texts = {name: "" if cell is None else str(cell) for name, cell in row.items()}
+            try:
+                row_of(texts)
+            except ValueError as precise:
+                raise ManifestError(place, number, str(precise), "correct the row") from precise
+        raise ManifestError(
+            place, first + 1, f"at or after this row: {error}", "correct the table"
+        ) from error

@@ -1,0 +1,138 @@
+"""Tables of other people: mapped columns, JSON lines, Parquet, Hugging Face metadata, Python hooks."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ossmount.config import SourceSettings
+from ossmount.errors import ManifestError, SettingsError, SourceError
+from ossmount.model import Entry
+from ossmount.sources import open_source
+from ossmount.sources.columns import parse_columns
+from tests.support.memory_store import MemoryStore, opener
+
+STORE = MemoryStore("s3://b", {"d/a": b"1", "d/b": b"22"})
+
+
+def read(tmp_path: Path, data: bytes, columns: str | None = None, hook: str | None = None) -> list[Entry]:
+    (tmp_path / "table").write_bytes(data)
+    settings = SourceSettings(
+        manifest=str(tmp_path / "table"), base_uri="s3://b/d", columns=columns, manifest_parser=hook
+    )
+    source = open_source(None, settings, opener(STORE))
+    return [entry for batch in source.batches(lambda _: None) for entry in batch.entries()]
+
+
+def brief(entries: list[Entry]) -> list[tuple[str, str | None, int, str]]:
+    return [(e.path.decode(), e.label, e.extent.object.size, e.extent.object.etag) for e in entries]
+
+
+def parquet(**columns: Any) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table(columns), out)
+    return out.getvalue()
+
+
+FULL = [("a", "cat", 5, "e1"), ("b", None, 6, "e2")]
+MAP = "key=path,label=category,size=bytes,etag=tag"
+
+
+def test_csv_with_mapped_columns(tmp_path: Path) -> None:
+    text = b"id,path,category,bytes,tag\n1,a,cat,5,e1\n2,b,,6,e2\n"
+    assert brief(read(tmp_path, text, MAP)) == FULL
+    with pytest.raises(ManifestError, match="table:3: the size 'x'"):
+        read(tmp_path, text.replace(b"6", b"x"), MAP)
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    text = b'{"path": "a", "category": "cat", "bytes": 5, "tag": "e1", "box": [1]}\n\n'
+    text += b'{"path": "b", "category": null, "bytes": 6, "tag": "e2"}\n'
+    assert brief(read(tmp_path, text, MAP)) == FULL
+
+
+def test_parquet(tmp_path: Path) -> None:
+    data = parquet(path=["a", "b"], category=["cat", None], bytes=[5, 6], tag=["e1", "e2"], other=[1, 2])
+    assert brief(read(tmp_path, data, MAP)) == FULL
+
+
+def test_parquet_with_times_and_numbered_labels(tmp_path: Path) -> None:
+    when = pa.array([1_500, None], pa.timestamp("ms", tz="UTC"))
+    data = parquet(key=["a", "b"], label=[3, None], size=[5, 6], etag=["e1", "e2"], mtime=when)
+    entries = read(tmp_path, data)
+    assert [(e.label, e.mtime_ns) for e in entries] == [("3", 1_500_000_000), (None, 0)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"file_name": "a", "label": "cat"}\n{"file_name": "b", "text": "x"}\n',
+        b"file_name,label,text\na,cat,x\nb,,y\n",
+        parquet(file_name=["a", "b"], label=["cat", None]),
+    ],
+)
+def test_hugging_face_metadata(tmp_path: Path, data: bytes) -> None:
+    assert [(path, label) for path, label, *_ in brief(read(tmp_path, data))] == [("a", "cat"), ("b", None)]
+
+
+def test_a_plain_manifest_may_begin_with_a_brace(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"table:1: s3://b/d/\{x does not exist"):
+        read(tmp_path, b"{x\tcat\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "columns", "line", "word"),
+    [
+        (b'{"key": "a"}\n{"key": "b"\n', None, 2, "delimiter"),
+        (b'{"key": "a"}\n[1]\n', None, 2, "no JSON object"),
+        (b'{"key": "a"}\n{"name": "b"}\n', None, 2, "no member 'key'"),
+        (b'{"key": "a", "size": true}\n', None, 1, "neither text nor a number"),
+        (b'{"key": "a", "size": -1}\n', None, 1, "negative"),
+        (b"a,b\n1,2\n", "key=c", 1, "no column 'c'"),
+        (parquet(key=["a", "b"], size=[1, -1]), None, 2, "negative"),
+        (parquet(key=["a", "b"], label=["x", "y/z"]), None, 2, "'/'"),
+        (parquet(key=["a", None]), None, 2, "path is empty"),
+        (parquet(name=["a"]), None, 1, "no column 'file_name'"),
+        (parquet(key=["a"], size=["big"]), None, 1, "cannot be read as size"),
+    ],
+)
+def test_errors_name_the_row(tmp_path: Path, data: bytes, columns: str | None, line: int, word: str) -> None:
+    with pytest.raises(ManifestError, match=word) as caught:
+        read(tmp_path, data, columns)
+    assert caught.value.line == line
+    assert caught.value.remedy
+
+
+def test_truncated_parquet(tmp_path: Path) -> None:
+    data = parquet(key=[str(i) for i in range(1000)])
+    with pytest.raises(SourceError, match="damaged Parquet"):
+        read(tmp_path, data[: len(data) // 2])
+
+
+def test_python_hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_hooks.py").write_text(
+        "def parse(stream):\n"
+        "    for line in stream:\n"
+        "        name, label = line.decode().split('=')\n"
+        "        yield 's3://b/d/' + name, int(label)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    entries = read(tmp_path, b"a=1\nb=2\n", hook="my_hooks:parse")
+    assert [(path, label) for path, label, *_ in brief(entries)] == [("a", "1"), ("b", "2")]
+    with pytest.raises(ManifestError, match="table:2: the manifest parser failed: ValueError"):
+        read(tmp_path, b"a=1\nb=x\n", hook="my_hooks:parse")
+    for name in ("my_hooks", "my_hooks:none", "no_such_module_x:f"):
+        with pytest.raises(SettingsError, match="--manifest-parser"):
+            read(tmp_path, b"", hook=name)
+
+
+def test_mapping() -> None:
+    assert parse_columns("key=a b, size = n") == {"key": "a b", "size": "n"}
+    for bad in ("", "key", "key=", "name=x", "key=a,key=b"):
+        with pytest.raises(SettingsError, match="--columns"):
+            parse_columns(bad)

@@ -67,7 +67,6 @@ class S3Store:
             request["StartAfter"] = start_after
         if delimiter:
             request["Delimiter"] = delimiter
-        request["EncodingType"] = "url"
         while True:
             page, token = self._list_page(request)
             yield _after(page, start_after)

@@ -75,7 +75,7 @@ class Answer:
 
 def from_boto(error: Exception, bucket: str, key: str = "", region: str = "") -> StoreError | SettingsError:
     """The error to raise for what boto3 raised on ``bucket`` (and ``key``)."""
-    place = f"s3://{bucket}/{key}" if key else f"s3://{bucket}"
+    place = _place(bucket, key)
     if isinstance(error, boto.ClientError):
         return from_answer(boto_answer(error), bucket, key, region)
     if isinstance(error, _CREDENTIALS):
@@ -128,7 +128,7 @@ def native_answer(error: Exception) -> Answer:
 
 def from_answer(answer: Answer, bucket: str, key: str, region: str = "") -> StoreError:
     """The error for an answer of S3 that is not a success."""
-    place = f"s3://{bucket}/{key}" if key else f"s3://{bucket}"
+    place = _place(bucket, key)
     code, status = answer.code, answer.status
     if code == "NoSuchBucket" or (status == 404 and not key):
         return BucketMissing(f"bucket s3://{bucket} does not exist", "check its name and --endpoint-url")
@@ -148,6 +148,12 @@ def from_answer(answer: Answer, bucket: str, key: str, region: str = "") -> Stor
         return StoreUnavailable(f"{place}: the store failed ({code or status})", "try again later")
     detail = answer.message or code or "no reason given"
     return StoreError(f"{place}: the store refused ({status} {detail})", "check --endpoint-url and --region")
+
+
+def _place(bucket: str, key: str) -> str:
+    if not bucket:
+        return "s3"
+    return f"s3://{bucket}/{key}" if key else f"s3://{bucket}"
 
 
 def changed(place: str) -> ObjectChanged:
@@ -190,5 +196,5 @@ def _redirect(answer: Answer, bucket: str, region: str) -> tuple[str, str]:
 
 
 def one_line(error: Exception) -> str:
-    """The message of ``error`` without line breaks and at most 300 characters of it."""
-    return " ".join(str(error).split())[:300]
+    """The message of ``error`` on one line of at most 300 characters, without obstore's debug dump."""
+    return " ".join(str(error).partition("Debug source:")[0].split())[:300]

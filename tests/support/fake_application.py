@@ -1,0 +1,109 @@
+"""An application that notes what it was asked and answers as it was told: for tests of the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any, NamedTuple
+
+from ossmount.app.finding import Finding
+from ossmount.config import Settings
+from ossmount.model import Attributes, Child, IndexInfo, Kind, Progress
+from ossmount.protocols import Report
+
+INFO = IndexInfo(
+    format=1,
+    source="s3://b/p/",
+    created=1_700_000_000.0,
+    generation=3,
+    files=2,
+    directories=1,
+    total_bytes=3 << 20,
+    checksum="abc",
+    labels=("cat", "dog"),
+    options={"layout": "labels"},
+)
+
+
+class Renamed(NamedTuple):
+    """A row of a report."""
+
+    kind: str
+    key: bytes
+    name: bytes
+
+
+class Mounted(NamedTuple):
+    """A live mount."""
+
+    mountpoint: str
+    source: str
+    index: str
+    started: float
+
+
+@dataclass
+class FakeApplication:
+    """``calls`` are (function, arguments); ``failure`` is raised by whatever is called."""
+
+    failure: BaseException | None = None
+    findings: Sequence[Finding] = ()
+    calls: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+
+    def _note(self, name: str, *arguments: Any) -> None:
+        self.calls.append((name, arguments))
+        if self.failure is not None:
+            raise self.failure
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the one call that was made."""
+        ((_, arguments),) = self.calls
+        return next(a for a in arguments if isinstance(a, Settings))
+
+    def mount(
+        self, sources: Sequence[str], mountpoint: str, settings: Settings, *, foreground: bool, report: Report
+    ) -> int:
+        self._note("mount", list(sources), mountpoint, settings, foreground)
+        report(Progress("listing", 1, None, "keys"))
+        return 0
+
+    def umount(self, mountpoint: str, lazy: bool = False) -> None:
+        self._note("umount", mountpoint, lazy)
+
+    def list_mounts(self) -> Iterable[Mounted]:
+        self._note("list_mounts")
+        return [Mounted("/mnt/a b", "s3://b/p/", "/i", 1_700_000_000.0)]
+
+    def read_statistics(self, mountpoint: str) -> dict[str, Any]:
+        self._note("read_statistics", mountpoint)
+        return {"store": {"get_requests": 1234}, "cache": {"hits": 5}}
+
+    def build_index(self, sources: Sequence[str], path: str, settings: Settings, report: Report) -> IndexInfo:
+        self._note("build_index", list(sources), path, settings)
+        return INFO
+
+    def index_info(self, path: str) -> IndexInfo:
+        self._note("index_info", path)
+        return INFO
+
+    def index_ls(self, path: str, directory: str) -> Iterable[Child]:
+        self._note("index_ls", path, directory)
+        return [
+            Child(b"a\xff\nb", Attributes(2, Kind.FILE, 7, 1_700_000_000_000_000_000, 1)),
+            Child("ü".encode(), Attributes(3, Kind.DIRECTORY, 0, 0, 2)),
+        ]
+
+    def index_export(self, path: str, output: IO[bytes]) -> int:
+        output.write(b"key\tsize\n")
+        self._note("index_export", path)
+        output.write(b"a\t7\n")
+        return 1
+
+    def index_report(self, path: str) -> Iterable[Renamed]:
+        self._note("index_report", path)
+        return [Renamed("escaped", b"a//b", b"a/%/b")]
+
+    def doctor(self, source: str | None, settings: Settings) -> Iterable[Finding]:
+        self._note("doctor", source, settings)
+        return self.findings

@@ -1,1 +1,23 @@
-"""See the room's modules."""
+"""The application: what the entrances (command line, Kubernetes, PyTorch) call.
+
+What may live here: composition, the only place where concrete classes of all rooms meet, and the
+functions behind the commands. Who may touch it: whoever adds a command or a room.
+"""
+
+from ossmount.app.doctor import doctor
+from ossmount.app.inspection import build_index, index_export, index_info, index_ls, index_report
+from ossmount.app.mounting import list_mounts, mount, umount
+from ossmount.app.statistics import read_statistics as mount_statistics
+
+__all__ = [
+    "build_index",
+    "doctor",
+    "index_export",
+    "index_info",
+    "index_ls",
+    "index_report",
+    "list_mounts",
+    "mount",
+    "mount_statistics",
+    "umount",
+]

@@ -1,0 +1,141 @@
+"""Which index a mount uses: the one that is named, one that is kept, or one built now.
+
+A kept index lives in the cache directory under a digest of everything that shapes the tree. A local
+manifest's size and modification time are part of it, so an edited manifest is read again; a bucket's
+content is not (that would take a LIST): ``--rebuild`` or a refresh brings it up to date.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ossmount import index, sources
+from ossmount.app.isolation import in_child
+from ossmount.config import CacheSettings, Settings
+from ossmount.errors import CacheError, SettingsError
+from ossmount.model import IndexInfo
+from ossmount.protocols import OpenStore, Report, Source
+from ossmount.stores import StorePool
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenIndex:
+    """An index to mount. ``built`` says whether it was made just now."""
+
+    path: Path
+    info: IndexInfo
+    built: bool
+
+    def describe(self) -> str:
+        """Which index and how old, in a line for the user."""
+        age = "built now" if self.built else f"{describe_age(time.time() - self.info.created)} old"
+        return f"index {self.path} ({self.info.files:,} files, {age})"
+
+
+def describe_age(seconds: float) -> str:
+    """``seconds`` in the largest unit that gives a whole number (``3 h``)."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
+def cache_directory(settings: CacheSettings) -> Path:
+    """The cache directory, made if it is missing (0700). Raises CacheError."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    directory = Path(settings.cache_dir) if settings.cache_dir else Path(base) / "ossmount"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(
+            f"cannot make the cache directory {directory}: {error.strerror}",
+            "name a writable one with --cache-dir",
+        ) from error
+    return directory.absolute()
+
+
+def choose_index(uris: Sequence[str], settings: Settings, report: Report) -> ChosenIndex:
+    """The index to mount: opened if it is there, else built in a child process.
+
+    Raises SettingsError, SourceError, StoreError, IndexFileError.
+    """
+    path = Path(settings.index.index).absolute() if settings.index.index else _kept_path(uris, settings)
+    if path.exists() and not settings.index.rebuild:
+        return ChosenIndex(path, in_child(lambda: index_info(path)), built=False)
+    if not uris and not settings.source.manifest and not settings.source.objects:
+        raise SettingsError(f"no index at {path} and no source to build it from", "name a SOURCE")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    info = in_child(lambda: build_index(uris, path, settings, report))
+    return ChosenIndex(path, info, built=True)
+
+
+def index_info(path: Path) -> IndexInfo:
+    """What the index file says of itself. Raises IndexFileError."""
+    opened = index.open_index(path)
+    try:
+        return opened.info()
+    finally:
+        opened.close()
+
+
+def build_index(uris: Sequence[str], path: Path, settings: Settings, report: Report) -> IndexInfo:
+    """Reads the source and writes its index to ``path`` (atomically; nothing is left on failure)."""
+    pool = StorePool(settings.store)
+    try:
+        source = open_source(uris, settings, pool)
+        return index.build(
+            source.batches(report),
+            path,
+            source=source.description,
+            sorted_input=source.sorted,
+            options={"layout": settings.index.layout},
+            on_bad_key=settings.index.on_bad_key,
+            report=report,
+        )
+    finally:
+        pool.close()
+
+
+def open_source(uris: Sequence[str], settings: Settings, pool: OpenStore) -> Source:
+    """The source that ``uris`` and the settings name, in the layout they ask for."""
+    single = uris[0] if len(uris) == 1 else None
+    several = uris if len(uris) > 1 else ()
+    source = sources.open_source(single, settings.source, pool, uris=several)
+    if settings.index.layout == "labels":
+        return sources.LabelsLayout(source, keep_unlabelled=settings.index.unlabelled == "keep")
+    return source
+
+
+def _kept_path(uris: Sequence[str], settings: Settings) -> Path:
+    shape = {
+        "sources": list(uris),
+        "manifest": settings.source.manifest,
+        "manifest_version": _local_version(settings.source.manifest),
+        "objects": settings.source.objects,
+        "objects_version": _local_version(settings.source.objects),
+        "base_uri": settings.source.base_uri,
+        "endpoint": settings.store.endpoint_url,
+        "layout": settings.index.layout,
+        "unlabelled": settings.index.unlabelled,
+        "on_bad_key": settings.index.on_bad_key,
+        "format": index.FORMAT,
+    }
+    digest = hashlib.blake2b(json.dumps(shape, sort_keys=True).encode(), digest_size=12).hexdigest()
+    return cache_directory(settings.cache) / "indexes" / f"{digest}.ossidx"
+
+
+def _local_version(name: str | None) -> list[int] | None:
+    """Size and modification time of a local file; None for a URI, or where there is none."""
+    if name is None or "://" in name:
+        return None
+    try:
+        status = Path(name).stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]

@@ -1,0 +1,104 @@
+"""Work that must not leave anything in this process: done in a forked child, its result brought back.
+
+The supervisor forks workers later and may hold no thread, no LMDB environment and no store client by
+then (native clients start threads that do not survive a fork). So building an index, and all else that
+touches a store before mounting, happens here.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from ossmount import errors
+
+T = TypeVar("T")
+
+_INTERRUPTED = 130
+
+
+def in_child(work: Callable[[], T]) -> T:
+    """The result of ``work()`` run in a forked child, or the OssmountError that it raised.
+
+    The result must pickle. Ctrl-C reaches both; the child cleans up first. Raises KeyboardInterrupt
+    when the child was interrupted and OssmountError when it died.
+    """
+    reading, writing = os.pipe()
+    _flush_output()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        _run_and_exit(work, writing)
+    os.close(writing)
+    try:
+        return _outcome(reading, pid)
+    except BaseException:
+        _end(pid)
+        raise
+
+
+def _run_and_exit(work: Callable[[], Any], writing: int) -> NoReturn:
+    status = 0
+    try:
+        outcome: tuple[str, Any] = ("result", work())
+    except errors.OssmountError as error:
+        outcome = ("error", encode_error(error))
+    except KeyboardInterrupt:
+        outcome, status = ("interrupted", None), _INTERRUPTED
+    except BaseException as error:
+        outcome = ("crash", f"{type(error).__name__}: {error}")
+    try:
+        with os.fdopen(writing, "wb") as pipe:
+            pickle.dump(outcome, pipe)
+        _flush_output()
+    finally:
+        os._exit(status)
+
+
+def _outcome(reading: int, pid: int) -> Any:
+    with os.fdopen(reading, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(pid, 0)
+    if not data:
+        raise errors.OssmountError("the preparing process died", "see the log above, and try again")
+    what, value = pickle.loads(data)  # noqa: S301 - written by our own child
+    if what == "result":
+        return value
+    if what == "interrupted":
+        raise KeyboardInterrupt
+    if what == "error":
+        raise decode_error(value)
+    raise errors.OssmountError(f"preparing failed: {value}", "please report this with --log-level debug")
+
+
+def _end(pid: int) -> None:
+    """Ends and reaps a child that the parent no longer waits for."""
+    try:
+        if os.waitpid(pid, os.WNOHANG) == (0, 0):
+            os.kill(pid, signal.SIGINT)
+            os.waitpid(pid, 0)
+    except (ChildProcessError, ProcessLookupError):
+        return
+
+
+def encode_error(error: errors.OssmountError) -> dict[str, str]:
+    """An error as plain text fields, for a pipe."""
+    return {"type": type(error).__name__, "message": error.message, "remedy": error.remedy}
+
+
+def decode_error(fields: dict[str, str]) -> errors.OssmountError:
+    """The error that :func:`encode_error` wrote; an unknown type becomes OssmountError."""
+    kind = getattr(errors, fields["type"], errors.OssmountError)
+    error: errors.OssmountError = kind.__new__(kind)
+    errors.OssmountError.__init__(error, fields["message"], fields["remedy"])
+    return error
+
+
+def _flush_output() -> None:
+    """Empties buffered output, so that a fork does not print it twice."""
+    sys.stdout.flush()
+    sys.stderr.flush()

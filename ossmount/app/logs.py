@@ -1,0 +1,50 @@
+"""Where a daemon's log goes: a file, the terminal of a foreground mount, or the system log."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+from pathlib import Path
+
+from ossmount.config import MountSettings
+from ossmount.errors import SettingsError
+
+SYSLOG_SOCKET = Path("/dev/log")
+_LINE = "%(asctime)s %(levelname)s %(processName)s[%(process)d] %(name)s: %(message)s"
+_SYSLOG_LINE = "ossmount[%(process)d]: %(levelname)s %(name)s: %(message)s"
+
+
+def set_up_logging(settings: MountSettings, *, terminal: bool) -> None:
+    """Sends this process's log, and that of every later fork, where the settings say.
+
+    Without a log file, a terminal and a system log there is nowhere to write, and nothing is written.
+    Raises SettingsError where the file cannot be opened.
+    """
+    handler = _handler(settings, terminal)
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(settings.log_level.upper())
+    for chatty in ("botocore", "boto3", "urllib3", "oss2"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)  # they log every request, with headers
+
+
+def _handler(settings: MountSettings, terminal: bool) -> logging.Handler:
+    if settings.log_file is not None:
+        try:
+            handler: logging.Handler = logging.FileHandler(Path(settings.log_file).absolute())
+        except OSError as error:
+            raise SettingsError(
+                f"cannot write the log file {settings.log_file}: {error.strerror}", "name another --log-file"
+            ) from error
+    elif terminal:
+        handler = logging.StreamHandler()
+    elif SYSLOG_SOCKET.exists():
+        handler = logging.handlers.SysLogHandler(str(SYSLOG_SOCKET))
+        handler.setFormatter(logging.Formatter(_SYSLOG_LINE))
+        return handler
+    else:
+        return logging.NullHandler()
+    handler.setFormatter(logging.Formatter(_LINE))
+    return handler

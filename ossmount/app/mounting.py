@@ -1,0 +1,170 @@
+"""Mounting, unmounting and listing mounts: what the commands of the same names do."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ossmount.app.composition import Plan, run_prefetcher, serve_worker
+from ossmount.app.daemon import in_background
+from ossmount.app.indexes import ChosenIndex, cache_directory, choose_index
+from ossmount.app.isolation import in_child
+from ossmount.app.logs import set_up_logging
+from ossmount.app.runtime import MountRecord, read_record, remove_record
+from ossmount.cache.layered import check_cache
+from ossmount.config import Settings
+from ossmount.errors import CacheError
+from ossmount.fuse import supervisor
+from ossmount.fuse.contract import Callbacks
+from ossmount.fuse.mountpoint import (
+    Directory,
+    Mountpoint,
+    check_device,
+    check_directory,
+    mounts,
+    parse_mountpoint,
+    resolve,
+    unmount,
+)
+from ossmount.protocols import Report
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MountStatus:
+    """A live (or dead) ossmount mount. ``started`` in seconds since the epoch, 0 where nobody knows."""
+
+    mountpoint: str
+    source: str
+    index: str
+    supervisor: int
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mounting:
+    """A mount about to be made: everything is decided, nothing is open."""
+
+    mountpoint: Mountpoint
+    chosen: ChosenIndex
+    settings: Settings
+    foreground: bool
+
+    def run(self, on_serving: Callable[[], None]) -> int:
+        """Mounts and serves until unmounted; returns the exit status."""
+        set_up_logging(self.settings.mount, terminal=self.foreground)
+        record = MountRecord(
+            mountpoint=str(self.mountpoint),
+            source=self.chosen.info.source,
+            index=str(self.chosen.path),
+            supervisor=os.getpid(),
+            generation=self.chosen.info.generation,
+        )
+        plan = Plan(
+            index=self.chosen.path,
+            settings=self.settings,
+            runtime=record.write(),
+            observations=socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM),
+        )
+        try:
+            return supervisor.run_mount(
+                self.mountpoint,
+                self.settings.mount,
+                source=self.chosen.info.source,
+                serve=partial(serve_worker, plan),
+                prefetchers=self.prefetchers,
+                prefetch=partial(run_prefetcher, plan),
+                callbacks=Callbacks(on_serving=on_serving),
+            )
+        finally:
+            remove_record(record.mountpoint)
+
+    @property
+    def prefetchers(self) -> int:
+        """How many processes fetch ahead."""
+        settings = self.settings.readahead
+        return 0 if settings.readahead in {"off", "file"} else settings.prefetchers
+
+
+def mount(
+    sources: Sequence[str], mountpoint: str, settings: Settings, *, foreground: bool, report: Report
+) -> int:
+    """Mounts ``sources``; returns 0 when the mount serves (``foreground``: after it ended).
+
+    Raises OssmountError where it cannot, and leaves nothing behind then.
+    """
+    place = parse_mountpoint(mountpoint)
+    if isinstance(place, Directory):
+        check_device()
+        place = check_directory(place.path, clean=settings.mount.clean)
+    _check_cache(settings)
+    chosen = choose_index(sources, settings, report)
+    _say(chosen.describe())
+    mounting = Mounting(place, chosen, settings, foreground)
+    if foreground:
+        return mounting.run(lambda: _say(f"serving {mountpoint}"))
+    return in_background(mounting.run)
+
+
+def _check_cache(settings: Settings) -> None:
+    """Says before mounting that the cache directory is no good; reading goes on without it."""
+    try:
+        in_child(lambda: check_cache(settings.cache, cache_directory(settings.cache) / "blocks"))
+    except CacheError as error:
+        _say(f"warning: {error}; going on without the disk cache")
+
+
+def umount(mountpoint: str, lazy: bool = False) -> None:
+    """Unmounts ``mountpoint``, live or dead, and waits for its daemon to end. Raises MountpointUnusable."""
+    target = resolve(Path(mountpoint))
+    unmount(target, lazy)
+    record = read_record(str(target))
+    if record is not None and not _wait_for_end(record.supervisor):
+        _say(f"warning: the daemon {record.supervisor} of {target} is still ending")
+
+
+END_SECONDS = 10.0
+"""Workers drain in at most a few seconds; who waits longer has a hung store, and is told."""
+
+
+def _wait_for_end(pid: int) -> bool:
+    """Waits until the process has ended; False when it has not after END_SECONDS."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return True
+    try:
+        readable, _, _ = select.select([descriptor], [], [], END_SECONDS)
+        return bool(readable)
+    finally:
+        os.close(descriptor)
+
+
+def list_mounts() -> list[MountStatus]:
+    """The ossmount mounts of this mount namespace."""
+    statuses = []
+    for mounted in mounts():
+        record = read_record(str(mounted.path))
+        statuses.append(
+            MountStatus(
+                mountpoint=str(mounted.path),
+                source=mounted.source,
+                index=record.index if record else "",
+                supervisor=record.supervisor if record else 0,
+                started=record.started if record else 0.0,
+            )
+        )
+    return statuses
+
+
+def _say(line: str) -> None:
+    """A line for the user, beside the command's output."""
+    sys.stderr.write(f"ossmount: {line}\n")

@@ -1,0 +1,80 @@
+"""The runtime directory of a mount: who serves it, since when, and its children's statistics.
+
+Lives in ``$XDG_RUNTIME_DIR/ossmount`` (root: ``/run/ossmount``), one directory (0700) for each mount,
+named by a digest of the mountpoint. Written by the supervisor (``mount.json``) and by each child
+(``stats/<kind>-<pid>.json``, see :mod:`ossmount.app.statistics`). Format version 1, see docs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+RUNTIME_FORMAT = 1
+
+
+def runtime_root() -> Path:
+    """Where the runtime directories of this user's mounts live."""
+    if given := os.environ.get("OSSMOUNT_RUNTIME_DIR"):
+        return Path(given)
+    if os.geteuid() == 0:
+        return Path("/run/ossmount")
+    if base := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(base) / "ossmount"
+    return Path(tempfile.gettempdir()) / f"ossmount-{os.geteuid()}"
+
+
+def runtime_directory(mountpoint: str) -> Path:
+    """The runtime directory that belongs to ``mountpoint`` (an absolute path)."""
+    digest = hashlib.blake2b(os.fsencode(mountpoint), digest_size=8).hexdigest()
+    return runtime_root() / digest
+
+
+@dataclass(frozen=True, slots=True)
+class MountRecord:
+    """What a mount says of itself in ``mount.json``. ``started`` in seconds since the epoch."""
+
+    mountpoint: str
+    source: str
+    index: str
+    supervisor: int
+    started: float = field(default_factory=time.time)
+    generation: int = 0
+    format: int = RUNTIME_FORMAT
+
+    def write(self) -> Path:
+        """Makes the runtime directory anew with this record in it, and returns it."""
+        directory = runtime_directory(self.mountpoint)
+        shutil.rmtree(directory, ignore_errors=True)
+        (directory / "stats").mkdir(mode=0o700, parents=True)
+        directory.chmod(0o700)
+        write_json(directory / "mount.json", asdict(self))
+        return directory
+
+
+def read_record(mountpoint: str) -> MountRecord | None:
+    """The record of ``mountpoint``; None where there is none that this version can read."""
+    try:
+        fields = json.loads((runtime_directory(mountpoint) / "mount.json").read_bytes())
+        return MountRecord(**fields) if fields.get("format") == RUNTIME_FORMAT else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def remove_record(mountpoint: str) -> None:
+    """Removes the runtime directory of ``mountpoint``."""
+    shutil.rmtree(runtime_directory(mountpoint), ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes beside, then renames: a reader sees the old value or the new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(json.dumps(value))
+    beside.replace(path)

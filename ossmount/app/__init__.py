@@ -7,7 +7,7 @@ functions behind the commands. Who may touch it: whoever adds a command or a roo
 from ossmount.app.doctor import doctor
 from ossmount.app.inspection import build_index, index_export, index_info, index_ls, index_report
 from ossmount.app.mounting import list_mounts, mount, umount
-from ossmount.app.statistics import read_statistics as mount_statistics
+from ossmount.app.statistics import read_statistics
 
 __all__ = [
     "build_index",
@@ -18,6 +18,6 @@ __all__ = [
     "index_report",
     "list_mounts",
     "mount",
-    "mount_statistics",
+    "read_statistics",
     "umount",
 ]

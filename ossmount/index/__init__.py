@@ -5,6 +5,7 @@ Who may touch it: nobody outside imports its modules; the names here are all the
 
 from ossmount.index.building import build
 from ossmount.index.exporting import ReportRow, export, report
+from ossmount.index.layout import FORMAT
 from ossmount.index.reading import LmdbIndex, open_index
 
-__all__ = ["LmdbIndex", "ReportRow", "build", "export", "open_index", "report"]
+__all__ = ["FORMAT", "LmdbIndex", "ReportRow", "build", "export", "open_index", "report"]

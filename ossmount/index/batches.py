@@ -53,7 +53,6 @@ class Columns:
             raise SourceError(f"object {self.keys[row]!r} has the size {smallest}", "correct the source")
 
 
-
 def as_list(column: Sequence[Any]) -> list[Any]:
     """The column as a list of Python values; arrays of numpy and arrow know ``tolist``."""
     if isinstance(column, list):

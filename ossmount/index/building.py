@@ -6,6 +6,7 @@ nothing is left behind by a failure, and what stands under the final name is com
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 
 import msgpack
 
-from ossmount.errors import EmptySource
+from ossmount.errors import EmptySource, SourceError
 from ossmount.index import envelope, layout
-from ossmount.index.exporting import export, report
+from ossmount.index.exporting import ReportRow, export
+from ossmount.index.exporting import report as report_rows
 from ossmount.index.generations import PreviousTree
 from ossmount.index.reading import LmdbIndex, open_index
 from ossmount.index.settling import Settler
@@ -40,6 +42,11 @@ class _Build:
             self.tables, self.settler, None if previous is None else PreviousTree(previous)
         )
         self._generation = 1 if previous is None else previous.info().generation + 1
+
+    def carry(self, rows: list[ReportRow]) -> None:
+        """Takes over rows of an earlier report."""
+        for row in rows:
+            self.settler.carry(row.what, row.key, row.name, row.reason)
 
     def finish(self, source: str, options: Mapping[str, str]) -> None:
         """Completes the tables and seals the file."""
@@ -80,36 +87,77 @@ def build(
     """
     say = report or (lambda _: None)
     with translated(path), envelope.beside(path) as temporary:
-        made = _build_at(temporary, source_batches, on_bad_key, previous, say, not sorted_input)
+        making = _Build(temporary, on_bad_key, previous)
         try:
-            if not made.writer.rows:
+            making = _feed_all(making, _taken(source_batches, source), say, (on_bad_key, previous))
+            if not making.writer.rows:
                 raise EmptySource(f"{source} names no object", "check the URI and the filters")
-            made.finish(source, options or {})
+            say(Progress("finish", 0, None, "bytes"))
+            making.finish(source, options or {})
         finally:
-            made.tables.abandon()
+            making.tables.abandon()
     with open_index(path) as index:
         return index.info()
 
 
-def _build_at(
-    path: Path,
-    batches: Iterator[EntryBatch],
-    on_bad_key: str,
-    previous: LmdbIndex | None,
-    say: Report,
-    expected: bool,
-) -> _Build:
-    """Feeds everything; the result is not finished."""
-    build_ = _Build(path, on_bad_key, previous)
+def _taken(batches: Iterator[EntryBatch], source: str) -> Iterator[EntryBatch]:
+    """The batches; errors of the system while they are read are the source's, not the index's."""
     try:
+        yield from batches
+    except OSError as error:
+        raise SourceError(f"cannot read {source}: {error.strerror or error}", "check the source") from error
+
+
+def _feed_all(
+    making: _Build, batches: Iterator[EntryBatch], say: Report, again: tuple[str, LmdbIndex | None]
+) -> _Build:
+    """Feeds everything; gives ``making``, or the second build where the input was not in order.
+
+    Whatever happens, the build that is not given is closed and its file is gone.
+    """
+    for batch in batches:
+        if not making.writer.accepts(batch.paths):
+            return _sort_rest(making, itertools.chain((batch,), batches), say, again)
+        making.writer.feed(batch)
+        say(Progress("index", making.writer.rows, None, "objects"))
+    return making
+
+
+def _sort_rest(
+    first: _Build, batches: Iterator[EntryBatch], say: Report, again: tuple[str, LmdbIndex | None]
+) -> _Build:
+    """Sorts what ``first`` took and everything else, and feeds it to a new build in the same place."""
+    with Sorter(first.path) as sorter:
+        carried = _reopen(first, sorter)
         for batch in batches:
-            if not build_.writer.accepts(batch.paths):
-                break
-            build_.writer.feed(batch)
-            say(Progress("index", build_.writer.rows, None, "objects"))
-        else:
-            return build_
-        raise NotImplementedError
-    except BaseException:
-        build_.tables.abandon()
-        raise
+            sorter.add(batch)
+            say(Progress("sort", sorter.rows, None, "objects"))
+        second = _Build(first.path, *again)
+        try:
+            second.carry(carried)
+            for batch in sorter.merged():
+                second.writer.feed(batch)
+                say(Progress("index", second.writer.rows, sorter.rows, "objects"))
+        except BaseException:
+            second.tables.abandon()
+            raise
+    return second
+
+
+def _reopen(first: _Build, sorter: Sorter) -> list[ReportRow]:
+    """Moves the entries of an unfinished build to ``sorter`` and removes its file.
+
+    Gives the rows of its report on entries that are gone already.
+    """
+    carried: list[ReportRow] = []
+    try:
+        if first.writer.rows:
+            first.finish("", {})
+            with open_index(first.path) as index:
+                for batch in export(index, empty_directories=True):
+                    sorter.add(batch)
+                carried = [row for row in report_rows(index) if row.what in _CARRIED]
+    finally:
+        first.tables.abandon()
+        first.path.unlink(missing_ok=True)
+    return carried

@@ -268,7 +268,9 @@ class LmdbIndex:
         run = self._kept.get(key)
         if run is None:
             cursor = self._run_cursor
-            data = cursor.value() if cursor.key() == key else self._txn.get(key, db=self._handles[layout.RUNS])
+            data = (
+                cursor.value() if cursor.key() == key else self._txn.get(key, db=self._handles[layout.RUNS])
+            )
             if len(self._kept) >= _RUNS_KEPT:
                 self._kept.clear()
             run = self._kept[key] = Run(data)
@@ -369,7 +371,9 @@ def _listing(run: Run, start: int) -> Listing:
         sizes = [0 if d else size for d, size in zip(below, run.lengths(), strict=True)]
         links = [size if d else 1 for d, size in zip(below, run.sizes(), strict=True)]
     if start:
-        return Listing(names[start:], inos[start:], kinds[start:], sizes[start:], mtimes[start:], links[start:])
+        return Listing(
+            names[start:], inos[start:], kinds[start:], sizes[start:], mtimes[start:], links[start:]
+        )
     return Listing(names, inos, kinds, sizes, mtimes, links)
 
 
@@ -389,5 +393,3 @@ def _pieces(runs: Iterator[tuple[Run, int]]) -> Iterator[int | Sequence[FileRef]
                 first = i + 1
         if first < len(inos):
             yield list(map(_file_ref, zip(inos[first:], lengths[first:], strict=True)))
-
-

@@ -379,7 +379,9 @@ class Cold:
         self._key_prefix = data[at : at + prefix_length]
         self._labels_at = at = at + prefix_length
         texts = self._label_width == LABEL_STRINGS
-        self._stores_at = at = columns.strings_end(data, at, count) if texts else at + count * self._label_width
+        self._stores_at = at = (
+            columns.strings_end(data, at, count) if texts else at + count * self._label_width
+        )
         self._extents_at = at = at + count * self._store_width
         self._lengths_at = at
         if run.flags & HAS_EXTENTS:

@@ -93,7 +93,15 @@ class Pending:
         """Forgets the first rows."""
         if not count:
             return
-        for column in (self.sort_keys, self.sizes, self.mtimes, self.stores, self.keys, self.etags, self.labels):
+        for column in (
+            self.sort_keys,
+            self.sizes,
+            self.mtimes,
+            self.stores,
+            self.keys,
+            self.etags,
+            self.labels,
+        ):
             del column[:count]  # type: ignore[attr-defined]
         if self.offsets is not None and self.lengths is not None:
             del self.offsets[:count], self.lengths[:count]
@@ -196,7 +204,9 @@ class Settler:
     def _merge_identical(self, pending: Pending, prefix: bytes) -> None:
         """Orders rows of one path by identity and merges equal ones; the newest time stays."""
         kept: list[int] = []
-        order = sorted(range(len(pending.sort_keys)), key=lambda i: (pending.sort_keys[i], pending.identity(i)))
+        order = sorted(
+            range(len(pending.sort_keys)), key=lambda i: (pending.sort_keys[i], pending.identity(i))
+        )
         for row in order:
             last = kept[-1] if kept else None
             if (
@@ -223,9 +233,7 @@ class Settler:
 
     def _refuse(self, key: str, path: bytes, reason: str) -> None:
         if self._on_bad_key == "fail":
-            raise NameRefused(
-                f"object {key!r} cannot be a file: {reason}", "use --on-bad-key escape or skip"
-            )
+            raise NameRefused(f"object {key!r} cannot be a file: {reason}", "use --on-bad-key escape or skip")
         self.skips += 1
         self._report("skip", key, path, reason)
 
@@ -239,7 +247,9 @@ class Settler:
                 displays[rows[0]] = names.fit(names.escape(sort_key[:-1]))
             return
         if len(sort_key) > COMPONENT_MAX:
-            raise SourceError(f"a name in {_uri(pending, rows[0])!r:.200} is too long", "leave the object out")
+            raise SourceError(
+                f"a name in {_uri(pending, rows[0])!r:.200} is too long", "leave the object out"
+            )
         plain = names.is_plain(sort_key)
         base = sort_key if plain else names.escape(sort_key)
         reason = "" if plain else names.why(sort_key)
@@ -249,7 +259,9 @@ class Settler:
         elif not plain:
             self._rename(pending, rows[0], base, prefix, displays, reason)
         for row, token in zip(rows[1:], _tokens(pending, rows[1:]), strict=True):
-            self._rename(pending, row, names.with_token(base, token), prefix, displays, "another object has the path")
+            self._rename(
+                pending, row, names.with_token(base, token), prefix, displays, "another object has the path"
+            )
 
     def _rename(
         self, pending: Pending, row: int, name: bytes, prefix: bytes, displays: dict[int, bytes], reason: str
@@ -266,9 +278,7 @@ class Settler:
         if row not in rows.displays:
             self.renames += 1
         rows.displays = {**rows.displays, row: name}
-        self._tables.put(
-            layout.ALIASES, layout.ino_key(directory) + name, layout.ino_key(rows.inos[row])
-        )
+        self._tables.put(layout.ALIASES, layout.ino_key(directory) + name, layout.ino_key(rows.inos[row]))
         store = self.stores.texts[rows.stores[row]]
         self._report("rename", f"{store}/{rows.keys[row]}", prefix + name, _BESIDE)
 
@@ -337,6 +347,12 @@ class Settler:
             return None
         waiting = iter(numbers)
         return [0 if label is None else next(waiting) for label in labels]
+
+    def carry(self, what: str, key: str, name: bytes, reason: str) -> None:
+        """Takes over a merge or skip of an earlier pass."""
+        self.merges += what == "merge"
+        self.skips += what == "skip"
+        self._report(what, key, name, reason)
 
     def _report(self, what: str, key: str, name: bytes, reason: str) -> None:
         self._tables.add_report(msgpack.packb((what, encode_text(key), name, reason)))

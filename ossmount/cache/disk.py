@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 
 from ossmount.cache.disk_layout import LEAST_CAPACITY, segment_size
-from ossmount.cache.files import File
-from ossmount.cache.folder import Folder, Lease, Pending
+from ossmount.cache.files import LOCK_PATIENCE, File, LockBusy
+from ossmount.cache.folder import Folder
 from ossmount.cache.identity import checksum_of, digest_of
 from ossmount.cache.policy import Admission
+from ossmount.cache.shares import Lease, Pending
 from ossmount.cache.statistics import CacheStatistics
 from ossmount.cache.table import Place, TableGone
 from ossmount.errors import CacheError
@@ -121,7 +122,7 @@ class DiskCache:
         counts.hit_bytes += len(data)
         pending.traffic += len(data)
         if pending.traffic > self._tell_bytes or time.monotonic() > self._next_tell:
-            self._tell()
+            self._tell(patience=0.0)
         return data
 
     def _read(self, block: BlockId, start: int, length: int) -> bytes | None:
@@ -237,7 +238,7 @@ class DiskCache:
         else:
             self._append(lease, digest, data)
         if self._pending.traffic > self._tell_bytes or self._table_fills():
-            self._tell()
+            self._tell(LOCK_PATIENCE)
 
     def _append(self, lease: Lease, digest: bytes, data: bytes) -> None:
         place = Place(lease.number, lease.append(data), checksum_of(data, digest))
@@ -285,13 +286,22 @@ class DiskCache:
         self._next_tell = time.monotonic() + TELL_SECONDS
         return taken
 
-    def _tell(self) -> None:
-        """Tells the others of this process's traffic and hears of theirs; room may have come free."""
+    def _tell(self, patience: float) -> None:
+        """Tells the others of this process's traffic and hears of theirs; room may have come free.
+
+        A reader has no patience: it tells another time, so that a stopped process cannot delay it.
+        """
         pending = self._taken()
         if self._folder.read_only or self._pid != os.getpid():
             return
         try:
-            self._folder.tell(pending)
+            self._folder.tell(pending, patience)
+        except LockBusy as error:
+            self._pending.add(pending)
+            self._next_tell = 0.0
+            if patience:
+                self._failed("update", error)
+            return
         except OSError as error:
             self._failed("update", error)
         self._declining = False
@@ -329,7 +339,7 @@ class DiskCache:
         with self._writing:
             if self._closed:
                 return
-            self._tell()
+            self._tell(LOCK_PATIENCE)
             self._closed = True
             self._lease = None
             self._segments.clear()

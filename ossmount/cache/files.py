@@ -6,6 +6,7 @@ No mmap anywhere: a page that cannot be read or a file cut short would be SIGBUS
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -46,7 +47,7 @@ def write_all(fd: int, data: bytes, offset: int) -> None:
     while written < len(data):
         count = os.pwrite(fd, memoryview(data)[written:], offset + written)
         if count == 0:
-            raise OSError(5, "write made no progress")
+            raise OSError(errno.EIO, "write made no progress")
         written += count
 
 
@@ -73,30 +74,39 @@ class SharedLock:
     def __repr__(self) -> str:
         return f"SharedLock({self._file!r}, held={self._threads.locked()})"
 
-    def __enter__(self) -> None:
-        self._threads.acquire()
+    def acquire(self, patience: float) -> None:
+        """Takes the lock within ``patience`` seconds. Raises LockBusy, OSError."""
+        if not self._threads.acquire(timeout=patience):
+            raise LockBusy(errno.EAGAIN, "another thread holds the lock of the cache")
         try:
             if not try_lock(self._file.fd):
-                self._wait()
+                self._wait(patience)
         except BaseException:
             self._threads.release()
             raise
 
-    def _wait(self) -> None:
+    def _wait(self, patience: float) -> None:
         """Polls, because a blocking ``flock`` has no time limit. Most waits are microseconds: yield first."""
-        give_up = time.monotonic() + LOCK_PATIENCE
+        give_up = time.monotonic() + patience
         turn = 0
         while not try_lock(self._file.fd):
             if time.monotonic() > give_up:
-                raise LockBusy(11, "another process holds the lock of the cache")
+                raise LockBusy(errno.EAGAIN, "another process holds the lock of the cache")
             if turn < YIELDS:
                 os.sched_yield()
             else:
                 time.sleep(min(5e-3, 20e-6 * 1.5 ** (turn - YIELDS)))
             turn += 1
 
+    def release(self) -> None:
+        """Gives the lock up."""
+        fcntl.flock(self._file.fd, fcntl.LOCK_UN)
+        self._threads.release()
+
+    def __enter__(self) -> None:
+        self.acquire(LOCK_PATIENCE)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        fcntl.flock(self._file.fd, fcntl.LOCK_UN)
-        self._threads.release()
+        self.release()

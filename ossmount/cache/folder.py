@@ -16,47 +16,21 @@ import os
 import re
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ossmount.cache import disk_layout as layout
 from ossmount.cache.disk_layout import BUCKET_BYTES, BUCKET_SLOTS, FULL, GHOST_BYTES, Segment, State
 from ossmount.cache.files import File, SharedLock, try_lock, write_all
 from ossmount.cache.ghosts import Ghosts
+from ossmount.cache.shares import Lease, Pending
 from ossmount.cache.table import Place, Table
 from ossmount.errors import CacheError
 
 _log = logging.getLogger(__name__)
+READ_AHEAD_LIMIT = 64 << 20
+"""Bytes of the largest table that is read ahead on opening: a million blocks, half a second of disk."""
+
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
-
-
-@dataclass(slots=True)
-class Pending:
-    """What this process has done since it last told the others."""
-
-    traffic: int = 0
-    touched: set[int] = field(default_factory=set)
-    blocks: dict[int, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Lease:
-    """A segment that this process alone appends to while it keeps ``file`` (and so its lock) open."""
-
-    number: int
-    file: File
-    size: int
-    position: int
-
-    def append(self, data: bytes) -> int:
-        """Writes ``data`` behind the last block and returns its offset.
-
-        Raises OSError; then nothing moved.
-        """
-        offset = self.position
-        write_all(self.file.fd, data, offset)
-        self.position += len(data)
-        return offset
 
 
 class Folder:
@@ -142,6 +116,7 @@ class Folder:
         with contextlib.suppress(FileNotFoundError):
             file = self._file(layout.table_name(state.table_epoch), flags)
             if os.fstat(file.fd).st_size == state.buckets * BUCKET_BYTES:
+                self._read_ahead(file)
                 self.table = Table(file, state.buckets)
                 return
         if self.read_only:
@@ -152,6 +127,12 @@ class Folder:
         os.ftruncate(file.fd, state.buckets * BUCKET_BYTES)
         self._store(state)
         self.table = Table(file, state.buckets)
+
+    @staticmethod
+    def _read_ahead(file: File) -> None:
+        """Has the kernel read a moderate table in one go: cold look-ups would fetch it page by page."""
+        if os.fstat(file.fd).st_size <= READ_AHEAD_LIMIT:
+            os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_WILLNEED)
 
     # --- repair --------------------------------------------------------------------------------------------
 
@@ -245,10 +226,16 @@ class Folder:
         """The state as it is now, repaired where it was damaged. Needs the lock."""
         return self._load_or_none() or self._repaired(None)
 
-    def tell(self, pending: Pending) -> None:
-        """Adds what this process did to the shared state, hears what the others did, grows the table."""
-        with self.lock:
+    def tell(self, pending: Pending, patience: float) -> None:
+        """Adds what this process did to the shared state, hears what the others did, grows the table.
+
+        Raises LockBusy where the lock is not free within ``patience`` seconds: nothing was told then.
+        """
+        self.lock.acquire(patience)
+        try:
             self._tell(pending)
+        finally:
+            self.lock.release()
 
     def _tell(self, pending: Pending) -> State:
         state = self._loaded()

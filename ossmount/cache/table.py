@@ -6,6 +6,7 @@ take no lock: whatever they see half-written fails the checksum of the data. Wri
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import NamedTuple
@@ -45,7 +46,7 @@ class Table:
         start = (int.from_bytes(digest[:8], "little") & self._mask) * BUCKET_BYTES
         bucket = os.pread(self._file.fd, BUCKET_BYTES, start)
         if len(bucket) != BUCKET_BYTES:
-            raise TableGone(116, "table replaced")
+            raise TableGone(errno.ESTALE, "table replaced")
         return start, bucket
 
     def find(self, digest: bytes) -> Place | None:
@@ -89,7 +90,7 @@ class Table:
         for start in range(0, size, _GROWTH_CHUNK):
             raw = os.pread(self._file.fd, min(_GROWTH_CHUNK, size - start), start)
             if len(raw) != min(_GROWTH_CHUNK, size - start):
-                raise TableGone(116, "table cut short")
+                raise TableGone(errno.ESTALE, "table cut short")
             slots = np.frombuffer(raw, dtype="<u8").reshape(-1, SLOT.size // 8)
             upper = (slots[:, 0] & np.uint64(self.buckets)) != 0
             write_all(target.fd, np.where(upper[:, None], np.uint64(0), slots).tobytes(), start)

@@ -156,9 +156,13 @@ def test_a_stopped_process_that_holds_the_lock_costs_a_put_not_a_read(
     cache = DiskCache(tmp_path, CAPACITY)
     made = put(cache, "a", 100)
     monkeypatch.setattr(files, "LOCK_PATIENCE", 0.0)
+    cache._next_tell = 0.0
     other = SharedLock(File(os.open(tmp_path / "blocks-v1" / "lock", os.O_RDWR)))
     with other:
         put(cache, "b", 100)
         assert cache.get(made) == content("a", 100)
     assert cache.statistics().failures == 1
     assert cache.get(block("b", 100)) is None
+    assert cache._pending.traffic == 300
+    assert cache.get(made) == content("a", 100)
+    assert cache._pending.traffic == 0

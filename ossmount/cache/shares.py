@@ -1,0 +1,43 @@
+"""What one process holds of a shared cache: a segment to write to, and news that it has not told yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ossmount.cache.files import File, write_all
+
+
+@dataclass(slots=True)
+class Pending:
+    """What this process has done since it last told the others."""
+
+    traffic: int = 0
+    touched: set[int] = field(default_factory=set)
+    blocks: dict[int, int] = field(default_factory=dict)
+
+    def add(self, other: Pending) -> None:
+        """Takes back what could not be told."""
+        self.traffic += other.traffic
+        self.touched |= other.touched
+        for number, count in other.blocks.items():
+            self.blocks[number] = self.blocks.get(number, 0) + count
+
+
+@dataclass(slots=True)
+class Lease:
+    """A segment that this process alone appends to while it keeps ``file`` (and so its lock) open."""
+
+    number: int
+    file: File
+    size: int
+    position: int
+
+    def append(self, data: bytes) -> int:
+        """Writes ``data`` behind the last block and returns its offset.
+
+        Raises OSError; then nothing moved.
+        """
+        offset = self.position
+        write_all(self.file.fd, data, offset)
+        self.position += len(data)
+        return offset

@@ -15,7 +15,7 @@ import mmap
 import os
 import select
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import IntEnum
 from typing import Any
@@ -79,15 +79,15 @@ class Token:
         os.write(self._writer, b"t")
         self._slots[2 * number] = _Hold.NOTHING
 
-    def restore(self, dead: int) -> bool:
-        """Puts a new token into the pipe if the one there was died with worker ``dead``.
+    def restore(self, dead: Collection[int]) -> bool:
+        """Puts a new token into the pipe if the one there was died with one of the workers ``dead``.
 
-        Only the supervisor calls it, after it has reaped the worker and before it forks another.
+        Only the supervisor calls it, after it has reaped them and before it forks others.
         """
-        if self._slots[2 * dead] == _Hold.NOTHING:
-            return False
-        self._slots[2 * dead] = _Hold.NOTHING
-        if not self._is_lost():
+        held = any(self._slots[2 * number] != _Hold.NOTHING for number in dead)
+        for number in dead:
+            self._slots[2 * number] = _Hold.NOTHING
+        if not held or not self._is_lost():
             return False
         os.write(self._writer, b"t")
         return True

@@ -63,6 +63,10 @@ class ServedFileSystem(Protocol):
         """
         ...
 
+    def opened(self, ino: int) -> None:
+        """Is told of every open: with pages in the kernel it is the only sign of a reader."""
+        ...
+
     async def read(self, ino: int, offset: int, size: int) -> bytes:
         """Up to ``size`` bytes from ``offset``; fewer only at the end of the file."""
         ...

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Self
 import pyfuse3
 
 from ossmount.config import MountSettings
-from ossmount.errors import NoSuchEntry
+from ossmount.errors import NoSuchEntry, StoreError
 from ossmount.fuse.contract import ServedFileSystem
 from ossmount.fuse.errno_table import ORDINARY, errno_of, is_known
 from ossmount.fuse.throttled_log import ThrottledLog
@@ -234,6 +234,10 @@ class Operations(pyfuse3.Operations):
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             raise pyfuse3.FUSEError(errno.EROFS)
         self._quick()
+        try:
+            self._fs.opened(inode)
+        except Exception as error:
+            self._refuse(error)
         self._opened.fh = inode
         return self._opened
 
@@ -285,11 +289,14 @@ class Operations(pyfuse3.Operations):
         return entry
 
     def _refuse(self, error: Exception) -> NoReturn:
-        """Raises what pyfuse3 turns into an errno; whatever is not ordinary is logged."""
+        """Raises what pyfuse3 turns into an errno; logs what nobody below has logged.
+
+        The file system reports errors of stores itself, because it knows the key.
+        """
         code = errno_of(error)
         if not is_known(error):
             self._errors.log(logging.ERROR, f"unexpected {type(error).__name__}: {error}", error)
-        elif code not in ORDINARY:
+        elif code not in ORDINARY and not isinstance(error, StoreError):
             self._errors.log(logging.WARNING, str(error))
         raise pyfuse3.FUSEError(code) from error
 

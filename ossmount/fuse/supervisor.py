@@ -14,7 +14,8 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import FrameType
 
 from ossmount.config import MountSettings
@@ -133,7 +134,7 @@ class Supervisor(Supervising):
         self._selector.register(self._ready, selectors.EVENT_READ, self._hear_children)
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._wake)
         for fd, callback in (self._callbacks.on_readable or {}).items():
-            self._selector.register(fd, selectors.EVENT_READ, lambda call=callback: call(self))
+            self._selector.register(fd, selectors.EVENT_READ, partial(self._call, callback))
         try:
             self._children.add(Kind.WORKER, workers)
             self._children.add(Kind.PREFETCHER, prefetchers)
@@ -167,6 +168,13 @@ class Supervisor(Supervising):
         self._hear_children()
         self._selector.close()
 
+    def _call(self, callback: Callable[[Supervising], None]) -> None:
+        """The app's errors do not end a mount that serves."""
+        try:
+            callback(self)
+        except Exception:
+            log.exception("a callback failed")
+
     # -- signals ----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -190,11 +198,9 @@ class Supervisor(Supervising):
 
     def _on_signal(self, signum: int) -> None:
         if signum == signal.SIGCHLD:
-            deaths = list(self._children.reap())
-            for death in deaths:
-                self._on_death(death)
+            self._on_deaths(list(self._children.reap()))
         elif signum == signal.SIGHUP:
-            self._callbacks.on_hangup(self)
+            self._call(self._callbacks.on_hangup)
         else:
             log.info("signal %d: unmounting %s", signum, self._session.mountpoint)
             self.stop()
@@ -231,7 +237,7 @@ class Supervisor(Supervising):
             self._ended = True
             return
         self._session.advance(State.SERVING)
-        self._callbacks.on_serving()
+        self._call(lambda _: self._callbacks.on_serving())
 
     def _on_failure(self, error: OssmountError, kind: Kind) -> None:
         """A child's reason; before the mount serves a worker's reason is the mount's."""
@@ -240,30 +246,34 @@ class Supervisor(Supervising):
             self._failure = self._failure or error
             self._ended = True
 
-    def _on_death(self, death: Death) -> None:
-        """Nobody may notice that a child died: token, successor, and the requests it had accepted."""
-        child = death.child
-        if child.kind is Kind.WORKER:
-            if death.status == Status.SESSION_ENDED:
-                self._ended = True
-                return
-            self._token.restore(child.number)
-        self._hear_children()
+    def _on_deaths(self, deaths: Sequence[Death]) -> None:
+        """Nobody may notice that children died: token, successors, and the requests they had accepted."""
+        workers = [death for death in deaths if death.child.kind is Kind.WORKER]
+        if any(death.status == Status.SESSION_ENDED for death in workers):
+            self._ended = True
+            return
+        self._token.restore([death.child.number for death in workers])
+        self._hear_children()  # the reason may be a failure that ends the mount
         if self._ended:
             return
-        log.log(
-            logging.INFO if death.status == Status.STOPPED else logging.WARNING, "%s; starting another", death
-        )
-        if self._children.plan_restart(child):
+        for death in deaths:
+            self._replace(death)
+        if any(death.status != Status.STOPPED for death in workers) and self._session.resend():
+            self._resends += 1
+
+    def _replace(self, death: Death) -> None:
+        """Forks a successor, or goes on without where others do the work, or ends the mount."""
+        ordered = death.status == Status.STOPPED
+        if self._children.plan_restart(death.child):
+            log.log(logging.INFO if ordered else logging.WARNING, "%s; starting another", death)
             self._children.restart_due()
-        elif child.kind is Kind.PREFETCHER:
+        elif death.child.kind is Kind.PREFETCHER:
             log.error("%s again and again: going on without it, first reads will be slower", death)
+        elif self.statistics()["workers"]:
+            log.error("%s again and again: going on without it", death)
         else:
             self._failure = MountError(f"{death} again and again", "see the log for the reason")
             self._ended = True
-            return
-        if child.kind is Kind.WORKER and death.status != Status.STOPPED and self._session.resend():
-            self._resends += 1
 
     # -- the kernel's knobs -----------------------------------------------------------------------
 

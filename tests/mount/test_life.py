@@ -173,6 +173,21 @@ def test_unmount_of_a_busy_mount_says_so_and_lazy_detaches_it(mount: Mount) -> N
     assert mounted.supervisor.wait(10) == 0
 
 
+def test_the_app_is_called_on_hangup_and_on_its_descriptors(mount: Mount, tmp_path: Path) -> None:
+    control = tmp_path / "control"
+    os.mkfifo(control)
+    mounted = mount("serve_small", 2, "--control", str(control))
+    mounted.supervisor.send_signal(signal.SIGHUP)
+    mounted.wait_for(lambda: "hangup" in mounted.log)
+    os.kill(mounted.children()[0], signal.SIGKILL)
+    mounted.wait_for(lambda: "starting another" in mounted.log and len(mounted.children()) == 2)
+
+    control.write_bytes(b"statistics\n")
+    mounted.wait_for(lambda: "'workers': 2, 'prefetchers': 0, 'restarts': 1" in mounted.log)
+    control.write_bytes(b"stop\n")
+    assert mounted.supervisor.wait(10) == 0
+
+
 def test_a_worker_that_cannot_start_fails_the_mount_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "mnt").mkdir()
     factory = "tests.support.fake_filesystem:serve_nothing"

@@ -152,5 +152,4 @@ def test_errors_of_a_store_reach_the_program(mount: Callable[..., Mounted]) -> N
             with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is what is tested
                 (failing.path / name).read_bytes()
             assert caught.value.errno == code, name
-    assert failing.log.count("the object behind 'changed' is another one") <= 2, "once for each worker"
-    assert "unexpected ZeroDivisionError" in failing.log
+    assert 1 <= failing.log.count("unexpected ZeroDivisionError") <= 2, "once a minute for each worker"

@@ -23,6 +23,7 @@ from ossmount.errors import (
     ObjectChanged,
     StoreUnavailable,
 )
+from ossmount.fuse.pages import push
 from ossmount.model import ROOT_INODE, Attributes, Kind
 
 CHUNK = 256
@@ -133,6 +134,9 @@ class FakeFileSystem:
             links=[row.links for row in rows],
         )
 
+    def opened(self, ino: int) -> None:
+        self._path(ino)
+
     async def read(self, ino: int, offset: int, size: int) -> bytes:
         path = self._path(ino)
         if ino in self._children:
@@ -238,3 +242,14 @@ async def serve_nothing(number: int) -> AsyncIterator[FakeFileSystem]:
 async def serve_and_die(number: int) -> AsyncIterator[FakeFileSystem]:
     os.abort()
     yield FakeFileSystem({})
+
+
+async def prefetch_big(number: int) -> None:
+    """Pushes the file ``big`` as soon as the kernel knows it."""
+    sizes = small_tree()
+    ino = FakeFileSystem(sizes).lookup(ROOT_INODE, b"big").ino
+    data = content("big", sizes["big"])
+    while not push(ino, 0, data):  # noqa: ASYNC110 - the kernel tells nobody what it has looked up
+        await trio.sleep(0.02)
+    log.info("stored by prefetcher %d", number)
+    await trio.sleep_forever()

@@ -1,42 +1,80 @@
 """A process that mounts a fake: ``python -m tests.support.mount_process MOUNTPOINT FACTORY WORKERS``.
 
-Prints ``serving`` when the mount serves. FACTORY is ``module:function``, what ``run_mount`` calls serve.
+Prints ``serving`` when the mount serves. FACTORY is ``module:function``, what ``run_mount`` calls serve;
+``--prefetch`` names a prefetcher likewise, ``--control`` a FIFO that takes the commands ``stop`` and
+``statistics``.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import logging
+import os
 import sys
+from typing import Any
 
 from ossmount.config import MountSettings
 from ossmount.errors import OssmountError
-from ossmount.fuse.contract import Callbacks
+from ossmount.fuse.contract import Callbacks, Supervising
 from ossmount.fuse.mountpoint import Directory, check_device, check_directory, parse_mountpoint
 from ossmount.fuse.supervisor import run_mount
 
+log = logging.getLogger(__name__)
 
-def main(target: str, factory: str, workers: str) -> int:
+
+def named(text: str) -> Any:
+    module, _, function = text.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def callbacks(control: str | None) -> Callbacks:
+    watched = {}
+    if control is not None:
+        fd = os.open(control, os.O_RDWR | os.O_NONBLOCK)
+
+        def obey(supervisor: Supervising) -> None:
+            if os.read(fd, 100) == b"stop\n":
+                supervisor.stop()
+            else:
+                log.info("statistics %s", dict(supervisor.statistics()))
+
+        watched[fd] = obey
+    return Callbacks(
+        on_serving=lambda: print("serving", flush=True),  # noqa: T201
+        on_hangup=lambda _: log.info("hangup"),
+        on_readable=watched,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mountpoint")
+    parser.add_argument("factory", type=named)
+    parser.add_argument("workers", type=int)
+    parser.add_argument("--prefetch", type=named)
+    parser.add_argument("--control")
+    arguments = parser.parse_args()
     logging.basicConfig(level=logging.DEBUG, format="%(process)d %(name)s %(levelname)s %(message)s")
     logging.getLogger("pyfuse3").setLevel(logging.INFO)
-    module, _, function = factory.partition(":")
-    serve = getattr(importlib.import_module(module), function)
-    mountpoint = parse_mountpoint(target)
+    mountpoint = parse_mountpoint(arguments.mountpoint)
     check_device()
     if isinstance(mountpoint, Directory):
         mountpoint = check_directory(mountpoint.path)
     return run_mount(
         mountpoint,
-        MountSettings(workers=int(workers)),
+        MountSettings(workers=arguments.workers),
         source="fake://tree",
-        serve=serve,
-        callbacks=Callbacks(on_serving=lambda: print("serving", flush=True)),  # noqa: T201
+        serve=arguments.factory,
+        prefetchers=int(arguments.prefetch is not None),
+        prefetch=arguments.prefetch,
+        callbacks=callbacks(arguments.control),
     )
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(*sys.argv[1:]))
+        sys.exit(main())
     except OssmountError as error:
         print(f"{type(error).__name__}: {error}", flush=True)  # noqa: T201
         sys.exit(error.exit_status)

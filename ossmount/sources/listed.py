@@ -48,6 +48,7 @@ class ListedObjects:
     where: Callable[[int], tuple[str, int]]
     open_store: OpenStore
     base_uri: str | None = None
+    literal: bool = False
     concurrency: int = 64
     skip_missing: bool = False
     remedy: str = "correct the list, or leave such objects out with --on-missing skip"
@@ -95,7 +96,7 @@ class ListedObjects:
         self, rows: Rows, naming: _Naming
     ) -> tuple[Sequence[str], Sequence[str], Sequence[bytes]]:
         """Stores, keys and paths; by columns where all keys are relative, which is the common case."""
-        if self.base_uri is not None and not any("://" in text for text in rows.keys):
+        if self.base_uri is not None and (self.literal or not any("://" in text for text in rows.keys)):
             root, prefix = _base(self.base_uri)
             if not root.startswith("http"):
                 keys = [prefix + text for text in rows.keys] if prefix else rows.keys

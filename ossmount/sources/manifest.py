@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from ossmount.model import EntryBatch
 from ossmount.protocols import OpenStore, Report
+from ossmount.sources.inventory import open_inventory
 from ossmount.sources.listed import ListedObjects
 from ossmount.sources.parsing import Plain
 from ossmount.sources.readers import Hook, TextReader, open_reader
@@ -24,7 +25,8 @@ class ManifestSource:
     and what they have in common is left out (:class:`ossmount.sources.naming.CommonDirectory`).
 
     The form is told by the content: plain or a table in TSV or CSV
-    (:mod:`ossmount.sources.parsing`), JSON lines, or Parquet; ``mapping`` says which columns to read
+    (:mod:`ossmount.sources.parsing`), JSON lines, Parquet, or the ``manifest.json`` of an
+    inventory (:mod:`ossmount.sources.inventory`); ``mapping`` says which columns to read
     (:func:`ossmount.sources.columns.parse_columns`). ``hook`` is a function that reads any other form.
     """
 
@@ -63,7 +65,10 @@ class ManifestSource:
 
     def batches(self, report: Report) -> Iterator[EntryBatch]:
         """All entries. Raises ManifestError, SourceError and StoreError."""
-        reader = open_reader(self._file, self._mapping, self._hook)
+        inventory = None
+        if self._hook is None:
+            inventory = open_inventory(self._file, self._open_store, self._base_uri)
+        reader = inventory or open_reader(self._file, self._mapping, self._hook)
         remedy = "correct the manifest, or leave such objects out with --on-missing skip"
         if isinstance(reader, TextReader) and reader.form == Plain(tabbed=False):
             remedy = f'write paths with spaces in "double quotes"; {remedy}'
@@ -72,7 +77,8 @@ class ManifestSource:
             rows=lambda: reader.rows(self._file),
             where=lambda number: (self._file.place, reader.line_of(self._file, number)),
             open_store=self._open_store,
-            base_uri=self._base_uri,
+            base_uri=self._base_uri if inventory is None else inventory.base_uri,
+            literal=inventory is not None,
             concurrency=self._concurrency,
             skip_missing=self._skip_missing,
             remedy=remedy,

@@ -5,7 +5,7 @@ What may live here: reading Parquet into rows. Who may touch it: whoever changes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -16,6 +16,9 @@ from ossmount.sources.parsing import row_of
 from ossmount.sources.text_file import TextFile
 
 MAGIC = b"PAR1"
+
+Choose = Callable[[Sequence[str]], Sequence[str]]
+"""Gives for each column of a file the name it has here, "" where it is not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +40,30 @@ class ParquetReader:
 
 def read_parquet(stream: BinaryIO, place: str, mapping: Mapping[str, str]) -> Iterator[Rows]:
     """All rows of the columns that ``mapping`` and the known names choose; see ParquetReader."""
+
+    def choose(names: Sequence[str]) -> Sequence[str]:
+        # Other columns are usual in Parquet, so none of them is an error, whatever it is called.
+        own = mapping or {"key": "key" if "key" in names else "file_name"}
+        return choose_columns(names, own, place)
+
+    first = 0
+    for batch in parquet_batches(stream, place, choose):
+        yield checked_rows(first, batch, place)
+        first += batch.num_rows
+
+
+def parquet_batches(stream: BinaryIO, place: str, choose: Choose) -> Iterator[Any]:
+    """Arrow batches of the chosen columns under their known names; cells are not checked yet."""
     # Imported here: a mount from an existing index must not pay for it.
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    first = 0
     try:
         table = pq.ParquetFile(stream)
         names = table.schema_arrow.names
-        # Other columns are usual in Parquet, so none of them is an error, whatever it is called.
-        chosen = choose_columns(names, mapping or {"key": "key" if "key" in names else "file_name"}, place)
-        known = {own: name for own, name in zip(names, chosen, strict=True) if name}
+        known = {own: name for own, name in zip(names, choose(names), strict=True) if name}
         for batch in table.iter_batches(BATCH_ROWS, columns=list(known), use_threads=False):
-            plain = _normalised(batch, known, place)
-            yield _checked(first, plain, place)
-            first += batch.num_rows
+            yield _normalised(batch, known, place)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise SourceError(f"{place}: damaged Parquet file: {reason}", "copy or write it again") from error
@@ -81,7 +93,8 @@ def _normalised(batch: Any, known: Mapping[str, str], place: str) -> Any:
     return pa.RecordBatch.from_pydict(columns)
 
 
-def _checked(first: int, batch: Any, place: str) -> Rows:
+def checked_rows(first: int, batch: Any, place: str) -> Rows:
+    """The batch as rows. Raises ManifestError with the row, from 1, of a bad cell."""
     try:
         return rows_of(first, batch)
     except ValueError as error:

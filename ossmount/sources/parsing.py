@@ -65,6 +65,7 @@ class Table:
 
     columns: tuple[str, ...]
     delimiter: str
+    header: bool = True
 
 
 Form = Plain | Table
@@ -175,10 +176,11 @@ def _plain_rows(stream: BinaryIO, form: Plain, place: str) -> Iterator[tuple[int
 
 def _table_rows(stream: BinaryIO, form: Table, place: str) -> Iterator[tuple[int, Row]]:
     lines = _lines(stream, place)
-    next(lines, None)  # the header
+    if form.header:
+        next(lines, None)
     reader = csv.reader(lines, delimiter=form.delimiter, strict=True)
     while True:
-        begin = reader.line_num + 2
+        begin = reader.line_num + 1 + form.header
         try:
             cells = next(reader, None)
             if cells is None:

@@ -5,6 +5,10 @@ Pure (no I/O, no clock): :mod:`window`, :mod:`coalescing`, :mod:`dataset`, :mod:
 :mod:`prefetcher`. May know level 0 and trio.
 """
 
+from ossmount.readahead.dataset import DatasetPlanner
 from ossmount.readahead.fetcher import Fetcher
+from ossmount.readahead.messages import observation_pipe
+from ossmount.readahead.observer import Observer
+from ossmount.readahead.prefetcher import Prefetcher
 
-__all__ = ["Fetcher"]
+__all__ = ["DatasetPlanner", "Fetcher", "Observer", "Prefetcher", "observation_pipe"]

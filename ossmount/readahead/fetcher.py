@@ -7,7 +7,7 @@ flight per block for all who wait; demand overtakes prefetch; requests and bytes
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import NamedTuple
@@ -62,6 +62,8 @@ class Fetcher:
         self._demand: deque[Flight] = deque()
         self._ahead: dict[Flight, None] = {}
         self._count = FetchStatistics(limit=settings.max_requests)
+        self.on_room: Callable[[], None] | None = None
+        """Called on the loop when a flight has landed and :meth:`room` is above 0."""
 
     def __repr__(self) -> str:
         c = self._count
@@ -70,6 +72,13 @@ class Fetcher:
     def statistics(self) -> dict[str, int]:
         """The counters by name, see :class:`FetchStatistics`."""
         return asdict(replace(self._count, queued=len(self._demand) + len(self._ahead)))
+
+    def room(self) -> int:
+        """How many more blocks :meth:`prefetch` could start at once."""
+        if self._count.bytes_in_flight >= self._settings.max_bytes:
+            return 0
+        taken = self._count.in_flight + len(self._demand) + len(self._ahead)
+        return max(0, self._count.limit - self._reserve - taken)
 
     def close(self) -> None:
         """Lets the threads end. Flights that are under way are not waited for."""
@@ -236,6 +245,8 @@ class Fetcher:
         if not flight.landed:
             self._settle(flight, result)
         self._dispatch()
+        if self.on_room is not None and self.room() > 0:
+            self.on_room()
 
     def _settle(self, flight: Flight, result: Fetched | StoreError) -> None:
         for block in flight.span.blocks:

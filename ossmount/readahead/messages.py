@@ -1,0 +1,134 @@
+"""What workers tell prefetchers, and its form on the wire. Pure but for :func:`observation_pipe`.
+
+A pipe carries frames: ``magic (u16) · kind (u8) · payload length (u16)``, little-endian, then the
+payload. A frame has at most 4096 bytes (``PIPE_BUF``), so that many writers never mix theirs (pipe(7)).
+A reader that starts amid a frame looks for the next magic. The magic holds the version: raise it with
+every change. Datagram sockets work too, but hold 10 datagrams where ``net.unix.max_dgram_qlen`` says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import struct
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+MAGIC = 0x6F01
+"""``o`` and version 1."""
+
+PIPE_BYTES = 1 << 20
+"""What Linux lets everybody have (``/proc/sys/fs/pipe-max-size``): 60,000 observations."""
+
+_FRAME = struct.Struct("<HBH")
+_INO = struct.Struct("<Q")
+_READ = struct.Struct("<QQI")
+_INOS_PER_FRAME = (select.PIPE_BUF - _FRAME.size) // _INO.size
+
+_KIND_OPENED, _KIND_READ, _KIND_LISTED, _KIND_ORDER, _KIND_MORE = range(1, 6)
+
+
+class Opened(NamedTuple):
+    """A program opened the file ``ino``."""
+
+    ino: int
+
+
+class Read(NamedTuple):
+    """A READ of ``size`` bytes from ``offset`` of the file ``ino`` reached a worker."""
+
+    ino: int
+    offset: int
+    size: int
+
+
+class Listed(NamedTuple):
+    """A program listed the directory ``ino``."""
+
+    ino: int
+
+
+class Known(NamedTuple):
+    """A program will open ``inos`` in this order; ``begin`` False continues an earlier message."""
+
+    inos: Sequence[int]
+    begin: bool
+
+
+Observation = Opened | Read | Listed | Known
+
+
+def opened_frame(ino: int) -> bytes:
+    """Encodes :class:`Opened`."""
+    return _FRAME.pack(MAGIC, _KIND_OPENED, _INO.size) + _INO.pack(ino)
+
+
+def read_frame(ino: int, offset: int, size: int) -> bytes:
+    """Encodes :class:`Read`."""
+    return _FRAME.pack(MAGIC, _KIND_READ, _READ.size) + _READ.pack(ino, offset, size)
+
+
+def listed_frame(ino: int) -> bytes:
+    """Encodes :class:`Listed`."""
+    return _FRAME.pack(MAGIC, _KIND_LISTED, _INO.size) + _INO.pack(ino)
+
+
+def known_frames(inos: Sequence[int], *, begin: bool = True) -> Iterator[tuple[bytes, int]]:
+    """Encodes an order in as many frames as it takes: (frame, how many inos it carries)."""
+    for first in range(0, len(inos), _INOS_PER_FRAME):
+        part = inos[first : first + _INOS_PER_FRAME]
+        kind = _KIND_ORDER if begin and first == 0 else _KIND_MORE
+        payload = struct.pack(f"<{len(part)}Q", *part)
+        yield _FRAME.pack(MAGIC, kind, len(payload)) + payload, len(part)
+
+
+class Decoder:
+    """Observations out of bytes that arrive in any pieces. Bytes that make no sense are skipped."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[Observation]:
+        """The observations that ``data`` completes."""
+        data = self._rest + data
+        position = 0
+        while position + _FRAME.size <= len(data):
+            magic, kind, length = _FRAME.unpack_from(data, position)
+            payload = position + _FRAME.size
+            if magic != MAGIC or not _plausible(kind, length):
+                position += 1
+                continue
+            if payload + length > len(data):
+                break
+            yield _decode(kind, data[payload : payload + length])
+            position = payload + length
+        self._rest = data[position:]
+
+
+def _plausible(kind: int, length: int) -> bool:
+    if kind == _KIND_READ:
+        return length == _READ.size
+    if kind in {_KIND_OPENED, _KIND_LISTED}:
+        return length == _INO.size
+    fits = 0 < length <= select.PIPE_BUF and length % _INO.size == 0
+    return kind in {_KIND_ORDER, _KIND_MORE} and fits
+
+
+def _decode(kind: int, payload: bytes) -> Observation:
+    if kind == _KIND_OPENED:
+        return Opened(*_INO.unpack(payload))
+    if kind == _KIND_READ:
+        return Read(*_READ.unpack(payload))
+    if kind == _KIND_LISTED:
+        return Listed(*_INO.unpack(payload))
+    return Known(struct.unpack(f"<{len(payload) // _INO.size}Q", payload), kind == _KIND_ORDER)
+
+
+def observation_pipe() -> tuple[int, int]:
+    """(reading end, writing end) of a pipe for observations, neither blocking; made before the fork."""
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    with contextlib.suppress(OSError):  # a user beyond its pipe quota keeps the 64 KiB of a usual pipe
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return reading, writing

@@ -1,0 +1,81 @@
+"""The worker's end of the observations: tell and forget. Never waits, never raises."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+from ossmount.readahead.messages import known_frames, listed_frame, opened_frame, read_frame
+
+
+class HasFileno(Protocol):
+    """A socket, a file."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        ...
+
+
+Channel = int | HasFileno
+
+
+def descriptor_of(channel: Channel) -> int:
+    """The descriptor of ``channel``."""
+    return channel if isinstance(channel, int) else channel.fileno()
+
+
+class Observer:
+    """Sends to every prefetcher, each over its own channel; what does not fit is dropped and counted.
+
+    Losing an observation costs a plan, never correctness.
+    """
+
+    def __init__(self, *channels: Channel) -> None:
+        self._descriptors = [descriptor_of(channel) for channel in channels]
+        self._sent = 0
+        self._dropped = 0
+        for descriptor in self._descriptors:
+            os.set_blocking(descriptor, False)
+
+    def __repr__(self) -> str:
+        return f"Observer({self._sent} sent, {self._dropped} dropped)"
+
+    def statistics(self) -> dict[str, int]:
+        """Frames sent and dropped."""
+        return {"sent": self._sent, "dropped": self._dropped}
+
+    def opened(self, ino: int) -> None:
+        """A program opened the file."""
+        self._tell(opened_frame(ino))
+
+    def read(self, ino: int, offset: int, size: int) -> None:
+        """A READ reached this process."""
+        self._tell(read_frame(ino, offset, size))
+
+    def listed(self, ino: int) -> None:
+        """A program listed the directory."""
+        self._tell(listed_frame(ino))
+
+    def know(self, inos: Sequence[int], *, begin: bool = True) -> int:
+        """A program will open ``inos`` in this order; returns how many were passed on.
+
+        Fewer than all when the pipe is full: call again with the rest and ``begin=False`` a little later.
+        """
+        passed = 0
+        for frame, count in known_frames(inos, begin=begin):
+            if not self._tell(frame):
+                break
+            passed += count
+        return passed
+
+    def _tell(self, frame: bytes) -> bool:
+        told = True
+        for descriptor in self._descriptors:
+            try:
+                os.write(descriptor, frame)
+                self._sent += 1
+            except OSError:  # full, or the prefetcher is gone and not yet replaced
+                self._dropped += 1
+                told = False
+        return told

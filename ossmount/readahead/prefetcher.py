@@ -1,0 +1,133 @@
+"""A prefetcher process at work: observations in, fetches out, pages pushed into the kernel.
+
+It answers no program: what it does late or not at all costs time only. Loop only, but for the push,
+which runs in the fetcher's threads because the kernel may let it wait for a page.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+
+import trio
+
+from ossmount.config import ReadaheadSettings
+from ossmount.errors import FileSystemError
+from ossmount.model import BlockId, FileRef
+from ossmount.protocols import Index
+from ossmount.readahead.dataset import DatasetPlanner
+from ossmount.readahead.fetcher import Fetcher
+from ossmount.readahead.messages import Decoder, Known, Listed, Observation, Opened
+from ossmount.readahead.observer import Channel, descriptor_of
+
+Push = Callable[[int, int, bytes], bool]
+"""``push(ino, offset, data)`` puts bytes into the kernel's page cache; False where it knows no such inode."""
+
+NAP_SECONDS = 0.002
+"""Observations are taken in together at most so often: a wake-up for each would cost more than its plan,
+and one store request takes longer than this nap."""
+
+CHUNK = 1 << 16
+"""Bytes read from the pipe at once."""
+
+
+class Prefetcher:
+    """Carries out the plans of ``planner`` for files with ``ino % of == number``.
+
+    ``push_budget``: bytes that may be pushed and not opened yet; beyond it files go to the cache only.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        fetcher: Fetcher,
+        planner: DatasetPlanner,
+        push: Push | None = None,
+        *,
+        settings: ReadaheadSettings | None = None,
+        push_budget: int = 4 << 30,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        self._index = index
+        self._fetcher = fetcher
+        self._planner = planner
+        self._settings = settings or ReadaheadSettings()
+        self._push = push if self._settings.push else None
+        self._push_budget = push_budget
+        self._number, self._of = share
+        self._decoder = Decoder()
+        self._observed = self._files = self._pushed = self._unpushed = 0
+        fetcher.on_room = self._pump
+
+    def __repr__(self) -> str:
+        return f"Prefetcher({self._number}/{self._of}, {self._files} files, {self._planner!r})"
+
+    def statistics(self) -> dict[str, int]:
+        """Observations, files asked for, pushes taken and refused, and the planner's gauges."""
+        return {
+            "observed": self._observed,
+            "files": self._files,
+            "pushed": self._pushed,
+            "push_refused": self._unpushed,
+            **self._planner.statistics(),
+        }
+
+    async def run(self, observations: Channel) -> None:
+        """Works until cancelled, or until every writer has closed its end."""
+        descriptor = descriptor_of(observations)
+        os.set_blocking(descriptor, False)
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
+            try:
+                data = os.read(descriptor, CHUNK)
+            except BlockingIOError:
+                continue
+            if not data:
+                return
+            self.take_in(data)
+            if len(data) < CHUNK:
+                await trio.sleep(NAP_SECONDS)
+
+    def take_in(self, data: bytes) -> None:
+        """Observations as they came over the wire."""
+        for observation in self._decoder.feed(data):
+            self._observed += 1
+            try:
+                self._note(observation)
+            except FileSystemError:
+                continue  # of another generation, or damaged on the way: nothing to plan from
+        self._pump()
+
+    def _note(self, observation: Observation) -> None:
+        match observation:
+            case Opened(ino):
+                self._planner.opened(ino)
+            case Listed(ino):
+                self._planner.listed(ino)
+            case Known(inos, begin):
+                self._planner.know(inos, begin=begin)
+            case _:
+                self._planner.read(observation.ino)
+
+    def _pump(self) -> None:
+        """Fills the fetcher's room. Called when there is news, and when a flight has landed."""
+        room = self._fetcher.room()
+        if room > 0:
+            for ref in self._planner.take(room):
+                self._fetch(ref)
+
+    def _fetch(self, ref: FileRef) -> None:
+        extent = self._index.extent(ref.ino)
+        block = BlockId(extent.object, extent.offset, extent.length)
+        within = self._planner.pending_bytes <= self._push_budget
+        arrived = partial(self._arrived, ref.ino, extent.offset) if within and self._push else None
+        self._files += 1
+        self._fetcher.prefetch([block], arrived)
+
+    def _arrived(self, ino: int, start: int, block: BlockId, data: bytes) -> None:
+        """In a worker thread: the bytes go to the kernel before the program opens the file."""
+        if self._push is not None and self._push(ino, block.offset - start, data):
+            self._pushed += 1
+        else:
+            self._unpushed += 1

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import os
+import random
+import threading
+
+import pytest
+import trio
+import trio.testing
+
+from ossmount.config import ReadaheadSettings
+from ossmount.model import Entry, Extent
+from ossmount.readahead import DatasetPlanner, Fetcher, Observer, Prefetcher, observation_pipe
+from tests.support.executors import DictCache, ImmediateExecutor, ManualExecutor
+from tests.support.memory_index import MemoryIndex
+from tests.support.memory_store import MemoryStore, opener
+
+SETTINGS = ReadaheadSettings(max_requests=8)
+OBJECTS = {f"c{c}/{i}": bytes([c, i]) * 50 for c in range(5) for i in range(40)}
+pytestmark = pytest.mark.trio
+
+
+class Kernel:
+    """Takes pushes, as ``notify_store`` does, for the inodes it knows."""
+
+    def __init__(self, unknown: frozenset[int] = frozenset()) -> None:
+        self.pages: dict[int, bytes] = {}
+        self.unknown = unknown
+        self._lock = threading.Lock()
+
+    def push(self, ino: int, offset: int, data: bytes) -> bool:
+        with self._lock:
+            if ino in self.unknown:
+                return False
+            assert offset == 0
+            self.pages[ino] = data
+            return True
+
+
+class World:
+    def __init__(
+        self,
+        executor: ManualExecutor | ImmediateExecutor | None = None,
+        settings: ReadaheadSettings = SETTINGS,
+    ) -> None:
+        self.store = MemoryStore("s3://b", OBJECTS)
+        self.index = MemoryIndex(
+            Entry(key.encode(), Extent(self.store.id_of(key), 0, len(data)), None, 0)
+            for key, data in OBJECTS.items()
+        )
+        self.cache, self.kernel = DictCache(), Kernel()
+        self.fetcher = Fetcher(opener(self.store), self.cache, settings, executor=executor)
+        self.planner = DatasetPlanner(self.index, settings)
+        self.prefetcher = Prefetcher(
+            self.index, self.fetcher, self.planner, self.kernel.push, settings=settings
+        )
+        self.inos = [self.index.ino(key.encode()) for key in OBJECTS]
+
+    def bytes_of(self, ino: int) -> bytes:
+        return OBJECTS[self.index.paths[ino].decode()]
+
+
+async def test_an_observed_epoch_ends_up_in_cache_and_kernel() -> None:
+    world = World(ImmediateExecutor())
+    reading, writing = observation_pipe()
+    observer = Observer(writing)
+    order = random.Random(3).sample(world.inos, len(world.inos))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.prefetcher.run, reading)
+        for ino in order[:60]:
+            observer.opened(ino)
+            observer.read(ino, 0, 100)
+        os.close(writing)
+    await trio.testing.wait_all_tasks_blocked()
+    os.close(reading)
+    assert set(world.kernel.pages) | set(order[:60]) == set(world.inos)
+    assert all(data == world.bytes_of(ino) for ino, data in world.kernel.pages.items())
+    assert len(world.cache.blocks) == len(world.kernel.pages)
+    assert world.prefetcher.statistics()["observed"] == 120
+
+
+async def test_a_known_order_is_fetched_in_that_order_as_room_comes() -> None:
+    executor = ManualExecutor()
+    world = World(executor)
+    reading, writing = observation_pipe()
+    order = world.inos[::-1]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.prefetcher.run, reading)
+        Observer(writing).know(order)
+        os.close(writing)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(executor.jobs) == 8
+        while executor.jobs:
+            executor.run()
+            await trio.testing.wait_all_tasks_blocked()
+    os.close(reading)
+    assert [key for _, key in world.store.log] == [world.index.paths[ino].decode() for ino in order]
+
+
+async def test_pushes_that_the_kernel_refuses_and_inodes_that_do_not_exist_are_harmless() -> None:
+    world = World(ImmediateExecutor())
+    world.kernel.unknown = frozenset(world.inos[:10])
+    reading, writing = observation_pipe()
+    observer = Observer(writing)
+    observer.opened(10**9)
+    observer.listed(10**9)
+    observer.know([*world.inos, 10**9])
+    os.write(writing, b"damaged")
+    os.close(writing)
+    await world.prefetcher.run(reading)
+    await trio.testing.wait_all_tasks_blocked()
+    os.close(reading)
+    assert set(world.kernel.pages) == set(world.inos[10:])
+    assert world.prefetcher.statistics()["push_refused"] == 10
+
+
+async def test_without_push_files_go_to_the_cache_only() -> None:
+    world = World(ImmediateExecutor(), ReadaheadSettings(max_requests=8, push=False))
+    world.planner.know(world.inos)
+    world.prefetcher.take_in(b"")
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.kernel.pages == {}
+    assert len(world.cache.blocks) == len(world.inos)

@@ -37,6 +37,9 @@ from ossmount.stores.s3_session import (
 
 _BOTO_ERRORS = (BotoCoreError, ClientError, HTTPError)
 _NATIVE_ERRORS = (BaseError, OSError, ValueError, RuntimeError)
+PAGE_SIZE = 1000
+"""Keys on a page: S3's own limit, said aloud because some compatible servers send many more."""
+
 _PAGE = "OssmountPage"
 """Under this name a page that was read by ``list_xml`` travels through boto3's response."""
 
@@ -62,7 +65,12 @@ class S3Store:
 
     def list(self, prefix: str, start_after: str = "", delimiter: str = "") -> Iterator[ListPage]:
         """See ``protocols.ObjectStore``. Pages come from boto3 (its requests, ``list_xml``'s reading)."""
-        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": prefix, **self._extra}
+        request: dict[str, Any] = {
+            "Bucket": self._bucket,
+            "Prefix": prefix,
+            "MaxKeys": PAGE_SIZE,
+            **self._extra,
+        }
         if start_after:
             request["StartAfter"] = start_after
         if delimiter:

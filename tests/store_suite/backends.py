@@ -26,8 +26,9 @@ class Place:
     """Somewhere to put objects and to read them back through the store under test.
 
     ``prefix`` belongs to one test alone; ``shared`` may be kept between tests of the same backend.
-    ``put(key, data)`` takes complete keys, and is the same object in every place of a backend. ``environment`` holds the right credentials,
-    ``wrong_environment`` ones that the server must refuse (empty where it knows none).
+    ``put(key, data)`` takes complete keys, and is the same object in every place of a backend.
+    ``environment`` holds the right credentials, ``wrong_environment`` ones that the server must refuse
+    (empty where it knows none).
     """
 
     root: str
@@ -80,8 +81,8 @@ def _file(request: pytest.FixtureRequest) -> Place:
         "file:///",
         StoreSettings(),
         prefix,
-        f"{prefix}shared/",
-        put,
+        f"{str(shared)[1:]}/",
+        _put_file,
         lambda key: Path("/", key).unlink(),
         holds,
     )
@@ -120,7 +121,7 @@ def _s3_put(client: Any, bucket: str) -> Callable[[str, bytes], None]:
 def _s3(fixture: str, transport: str, holds: Callable[[str], bool]) -> Callable[..., Place]:
     def make(request: pytest.FixtureRequest) -> Place:
         server: S3Server = request.getfixturevalue(fixture)
-        bucket = f"suite-{transport}"
+        bucket = "suite"
         client = _bucket_client(server, bucket)
         settings = StoreSettings(
             endpoint_url=server.endpoint_url, transport=transport, connect_timeout=5, request_timeout=20

@@ -5,7 +5,7 @@ What may live here: that one rule, pure. Who may touch it: whoever changes the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ossmount.uris import HTTP_SCHEMES
 
@@ -43,6 +43,18 @@ class CommonDirectory:
         relative = path[len(self._common or "") :] if alone else f"{self._name(store)}/{path}"
         return relative.encode("utf-8", "surrogateescape")
 
+    def add_column(self, store: str, keys: Sequence[str]) -> None:
+        """Takes note of objects of one store: what the least and the greatest share, all share."""
+        self.add(store, min(keys))
+        self.add(store, max(keys))
+
+    def paths(self, store: str, keys: Sequence[str]) -> list[bytes]:
+        """:meth:`path` of objects of one store other than HTTP."""
+        if len(self._stores) > 1:
+            return [self.path(store, key) for key in keys]
+        skip = len(self._common or "")
+        return [key[skip:].encode("utf-8", "surrogateescape") for key in keys]
+
     def _name(self, store: str) -> str:
         if self._names is None:
             self._names = _store_names(self._stores)
@@ -67,6 +79,10 @@ class BaseDirectory:
         else:
             path = f"{_store_names([store])[store]}/{path}"
         return path.encode("utf-8", "surrogateescape")
+
+    def paths(self, store: str, keys: Sequence[str]) -> list[bytes]:
+        """:meth:`path` of objects of one store."""
+        return [self.path(store, key) for key in keys]
 
 
 def _directory(path: str) -> str:

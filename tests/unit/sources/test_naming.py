@@ -63,3 +63,23 @@ def test_base() -> None:
     assert naming.path("s3://b", "img/1/a") == b"1/a"
     assert naming.path("s3://b", "other/a") == b"b/other/a"
     assert naming.path("oss://c", "img/a") == b"c/img/a"
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["s3://b", "s3://c"]),
+        st.sets(st.text(alphabet="ab/", min_size=1), min_size=1),
+        min_size=1,
+    )
+)
+def test_columns_are_named_like_single_objects(stores: dict[str, set[str]]) -> None:
+    one, many = CommonDirectory(), CommonDirectory()
+    for store, keys in stores.items():
+        many.add_column(store, list(keys))
+        for key in keys:
+            one.add(store, key)
+    base = BaseDirectory("s3://b", "a/")
+    for store, keys in stores.items():
+        ordered = list(keys)
+        assert many.paths(store, ordered) == [one.path(store, key) for key in ordered]
+        assert base.paths(store, ordered) == [base.path(store, key) for key in ordered]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers.http import RangeServer, range_server
+from tests.servers.oss_server import OssServer, oss_server
 from tests.servers.s3 import S3Server, juicefs_gateway, moto_server
 
 
@@ -28,4 +29,18 @@ def s3_moto() -> Iterator[S3Server]:
 def http_ranges() -> Iterator[RangeServer]:
     """An empty HTTP server with ranges and ETags."""
     with range_server() as server:
+        yield server
+
+
+@pytest.fixture
+def oss() -> Iterator[OssServer]:
+    """A fresh, empty OSS server in threads of this process, whose knobs a test may turn."""
+    with oss_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def oss_shared() -> Iterator[OssServer]:
+    """One OSS server for many tests, each with a bucket or prefix of its own; its knobs stay as they are."""
+    with oss_server() as server:
         yield server

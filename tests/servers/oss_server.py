@@ -1,7 +1,8 @@
 """An OSS server for tests, which checks signatures V1 and V4: what tests import.
 
-In threads of the test process (:func:`oss_server`), or in a process of its own for measurements
-(``python -m tests.servers.oss_server``). Touch it when tests need another knob.
+In threads of the test process (:func:`oss_server`, and the fixtures ``oss`` and ``oss_shared``), or in a
+process of its own for measurements (``python -m tests.servers.oss_server``). Touch it when tests need
+another knob.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import pytest
 
 from tests.servers.oss_server_answers import Fault
 from tests.servers.oss_server_http import OssHttpServer, ServerState
@@ -90,13 +89,6 @@ def oss_server(latency: float = 0.0, clock_offset: float = 0.0, port: int = 0) -
         finally:
             http.shutdown()
             thread.join()
-
-
-@pytest.fixture
-def oss() -> Iterator[OssServer]:
-    """A fresh, empty server."""
-    with oss_server() as server:
-        yield server
 
 
 def main() -> None:

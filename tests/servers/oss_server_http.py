@@ -25,7 +25,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
 _REASONS = {200: "OK", 204: "No Content", 206: "Partial Content"}
 
 
-@dataclass
+@dataclass(eq=False)
 class ServerState:
     """What all connections share, and what a test may turn while the server runs."""
 

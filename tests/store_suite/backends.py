@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from ossmount.config import StoreSettings
+from tests.servers.oss_server import OssServer
 from tests.servers.process import free_port
 from tests.servers.s3 import S3Server
 
@@ -146,6 +147,45 @@ def _s3(fixture: str, transport: str, holds: Callable[[str], bool]) -> Callable[
     return make
 
 
+@functools.cache
+def _oss_put(server: OssServer, bucket: str) -> Callable[[str, bytes], None]:
+    def put(key: str, data: bytes) -> None:
+        server.put(bucket, key, data)
+
+    return put
+
+
+def _oss(transport: str, signature: str) -> Callable[..., Place]:
+    def make(request: pytest.FixtureRequest) -> Place:
+        server: OssServer = request.getfixturevalue("oss_shared")
+        bucket = f"suite-{transport}-{signature}"
+        server.create_bucket(bucket)
+        settings = StoreSettings(
+            endpoint_url=server.endpoint_url,
+            region=server.region,
+            transport=transport,
+            oss_signature=signature,
+            connect_timeout=5,
+            request_timeout=20,
+        )
+        nowhere = dataclasses.replace(settings, endpoint_url=f"http://127.0.0.1:{free_port()}")
+        right = server.environment()
+        return Place(
+            f"oss://{bucket}",
+            settings,
+            unique(request),
+            "shared/",
+            _oss_put(server, bucket),
+            lambda key: server.delete(bucket, key),
+            environment=right,
+            wrong_environment=right | {"OSS_ACCESS_KEY_SECRET": "wrong"},
+            missing_root="oss://suite-missing",
+            unreachable=(f"oss://{bucket}", nowhere),
+        )
+
+    return make
+
+
 def _gateway_holds(key: str) -> bool:
     """The gateway's keys are paths of a file system."""
     parts = key.split("/")
@@ -164,4 +204,8 @@ BACKENDS: dict[str, Backend] = {
     "s3-sdk": Backend(_s3("s3_gateway", "sdk", _gateway_holds)),
     "s3-native-moto": Backend(_s3("s3_moto", "native", _moto_holds)),
     "s3-sdk-moto": Backend(_s3("s3_moto", "sdk", _moto_holds)),
+    "oss-native-v1": Backend(_oss("native", "v1")),
+    "oss-native-v4": Backend(_oss("native", "v4")),
+    "oss-sdk-v1": Backend(_oss("sdk", "v1")),
+    "oss-sdk-v4": Backend(_oss("sdk", "v4")),
 }

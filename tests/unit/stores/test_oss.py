@@ -21,7 +21,7 @@ from ossmount.errors import (
 )
 from ossmount.model import ObjectId, ObjectInfo
 from ossmount.stores.oss import OssStore
-from tests.servers.oss_server import OssServer, oss  # noqa: F401 - a fixture
+from tests.servers.oss_server import OssServer
 from tests.servers.oss_server_names import host_names
 
 pytestmark = pytest.mark.server
@@ -33,7 +33,7 @@ ODD_KEYS += ["%2e%2e/x", "?q", "x#y", "a+b", "a&b=c", "a\\b", "\x01", "n" * 256,
 @pytest.fixture(params=["native-v1", "native-v4", "sdk-v1", "sdk-v4"])
 def options(
     request: pytest.FixtureRequest,
-    oss: OssServer,  # noqa: F811
+    oss: OssServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> dict[str, str]:
     for name, value in oss.environment().items():
@@ -56,7 +56,7 @@ def identity(store: OssStore, info: ObjectInfo) -> ObjectId:
     return ObjectId(store.uri, info.key, info.etag, info.size)
 
 
-def test_odd_keys_are_listed_and_read(oss: OssServer, options: dict[str, str]) -> None:  # noqa: F811
+def test_odd_keys_are_listed_and_read(oss: OssServer, options: dict[str, str]) -> None:
     for key in ODD_KEYS:
         oss.put("bkt", key, key.encode() * 3, 1_700_000_000)
     store = open_store(options)
@@ -70,7 +70,7 @@ def test_odd_keys_are_listed_and_read(oss: OssServer, options: dict[str, str]) -
     store.close()
 
 
-def test_requests_are_what_was_asked_for(oss: OssServer, options: dict[str, str]) -> None:  # noqa: F811
+def test_requests_are_what_was_asked_for(oss: OssServer, options: dict[str, str]) -> None:
     etag = oss.put("bkt", "a", b"0123456789")
     store = open_store(options)
     target = ObjectId(store.uri, "a", etag, 10)
@@ -83,7 +83,7 @@ def test_requests_are_what_was_asked_for(oss: OssServer, options: dict[str, str]
     assert oss.requests == {"GET": 2, "HEAD": 1, "LIST": 1}
 
 
-def test_long_listings(oss: OssServer, options: dict[str, str]) -> None:  # noqa: F811
+def test_long_listings(oss: OssServer, options: dict[str, str]) -> None:
     keys = [f"{'b' if i % 2 else 'a'}/{i:05}" for i in range(2500)]
     for key in keys:
         oss.put("bkt", key, b"")
@@ -96,7 +96,7 @@ def test_long_listings(oss: OssServer, options: dict[str, str]) -> None:  # noqa
     assert (list(page.keys), list(page.prefixes)) == ([], ["a/", "b/"])
 
 
-def test_another_version_is_never_given(oss: OssServer, options: dict[str, str]) -> None:  # noqa: F811
+def test_another_version_is_never_given(oss: OssServer, options: dict[str, str]) -> None:
     etag = oss.put("bkt", "a", b"old")
     store = open_store(options)
     target = ObjectId(store.uri, "a", etag, 3)
@@ -111,7 +111,7 @@ def test_another_version_is_never_given(oss: OssServer, options: dict[str, str])
         store.head("a")
 
 
-def test_bytes_behind_the_end(oss: OssServer, options: dict[str, str]) -> None:  # noqa: F811
+def test_bytes_behind_the_end(oss: OssServer, options: dict[str, str]) -> None:
     etag = oss.put("bkt", "a", b"0123456789")
     store = open_store(options)
     with pytest.raises(StoreUnavailable):
@@ -140,7 +140,7 @@ def test_a_missing_bucket(options: dict[str, str]) -> None:
     ],
 )
 def test_passing_faults(
-    oss: OssServer,  # noqa: F811
+    oss: OssServer,
     options: dict[str, str],
     fault: tuple[int, str],
     kind: type[StoreError],
@@ -161,7 +161,7 @@ def test_nobody_listens(options: dict[str, str]) -> None:
             ask()
 
 
-def test_a_slow_answer_is_given_up(oss: OssServer, options: dict[str, str]) -> None:  # noqa: F811
+def test_a_slow_answer_is_given_up(oss: OssServer, options: dict[str, str]) -> None:
     etag = oss.put("bkt", "a", b"x")
     oss.state.latency = 1.0
     store = open_store(options, request_timeout=0.1)
@@ -174,7 +174,7 @@ def test_a_slow_answer_is_given_up(oss: OssServer, options: dict[str, str]) -> N
     [("OSS_ACCESS_KEY_ID", "InvalidAccessKeyId"), ("OSS_ACCESS_KEY_SECRET", "SignatureDoesNotMatch")],
 )
 def test_wrong_keys(
-    oss: OssServer,  # noqa: F811
+    oss: OssServer,
     options: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     variable: str,
@@ -189,7 +189,7 @@ def test_wrong_keys(
         assert "wrong-and-hidden" not in str(caught.value)
 
 
-def test_a_wrong_clock(oss: OssServer, options: dict[str, str]) -> None:  # noqa: F811
+def test_a_wrong_clock(oss: OssServer, options: dict[str, str]) -> None:
     etag = oss.put("bkt", "a", b"x")
     oss.state.clock_offset = 2000.0
     store = open_store(options)
@@ -198,7 +198,7 @@ def test_a_wrong_clock(oss: OssServer, options: dict[str, str]) -> None:  # noqa
 
 
 def test_public_buckets_need_no_keys(
-    oss: OssServer,  # noqa: F811
+    oss: OssServer,
     options: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -214,7 +214,7 @@ def test_public_buckets_need_no_keys(
 
 
 def test_renewed_keys_are_used(
-    oss: OssServer,  # noqa: F811
+    oss: OssServer,
     options: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -236,7 +236,7 @@ def test_renewed_keys_are_used(
         store.get_range(target, 0, 1)
 
 
-def test_unaddressable_keys_are_refused_before_the_request(options: dict[str, str], oss: OssServer) -> None:  # noqa: F811
+def test_unaddressable_keys_are_refused_before_the_request(options: dict[str, str], oss: OssServer) -> None:
     store = open_store(options)
     for key in (".", ".."):
         with pytest.raises(StoreError, match="HTTP cannot ask"):
@@ -244,7 +244,7 @@ def test_unaddressable_keys_are_refused_before_the_request(options: dict[str, st
     assert oss.requests == {}
 
 
-def test_many_threads(oss: OssServer, options: dict[str, str]) -> None:  # noqa: F811
+def test_many_threads(oss: OssServer, options: dict[str, str]) -> None:
     data = random.Random(7).randbytes(200_000)
     target = ObjectId("oss://bkt", "a", oss.put("bkt", "a", data), len(data))
     store = open_store(options)
@@ -256,7 +256,7 @@ def test_many_threads(oss: OssServer, options: dict[str, str]) -> None:  # noqa:
 
 
 @pytest.mark.parametrize("style", ["virtual", "cname"])
-def test_buckets_in_the_host_name(oss: OssServer, options: dict[str, str], style: str) -> None:  # noqa: F811
+def test_buckets_in_the_host_name(oss: OssServer, options: dict[str, str], style: str) -> None:
     etag = oss.put("bkt", "a//b", b"data")
     host = "images.test" if style == "cname" else oss.state.domain
     oss.state.cnames["images.test"] = "bkt"
@@ -269,7 +269,7 @@ def test_buckets_in_the_host_name(oss: OssServer, options: dict[str, str], style
 
 
 def test_a_policy_against_signed_urls_leaves_the_sdk(
-    oss: OssServer,  # noqa: F811
+    oss: OssServer,
     options: dict[str, str],
 ) -> None:
     etag = oss.put("bkt", "a", b"x")

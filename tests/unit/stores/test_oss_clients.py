@@ -14,7 +14,7 @@ import oss2
 import pytest
 import requests
 
-from tests.servers.oss_server import OssServer, oss, oss_server  # noqa: F401 - a fixture
+from tests.servers.oss_server import OssServer, oss_server
 from tests.servers.oss_server_names import host_names
 
 pytestmark = pytest.mark.server
@@ -30,7 +30,7 @@ def bucket(server: OssServer, version: str, **options: object) -> oss2.Bucket:
 
 
 @pytest.mark.parametrize("version", ["v1", "v4"])
-def test_oss2_reads_writes_and_lists(oss: OssServer, version: str) -> None:  # noqa: F811
+def test_oss2_reads_writes_and_lists(oss: OssServer, version: str) -> None:
     oss.create_bucket("bkt")
     client = bucket(oss, version)
     for key in KEYS:
@@ -45,7 +45,7 @@ def test_oss2_reads_writes_and_lists(oss: OssServer, version: str) -> None:  # n
 
 
 @pytest.mark.parametrize("version", ["v1", "v4"])
-def test_common_prefixes_are_listed_once(oss: OssServer, version: str) -> None:  # noqa: F811
+def test_common_prefixes_are_listed_once(oss: OssServer, version: str) -> None:
     for key in ["a/1", "a/2", "b", "c/d/1", "c/e"]:
         oss.put("bkt", key, b"")
     rows = [row.key for row in oss2.ObjectIteratorV2(bucket(oss, version), delimiter="/", max_keys=1)]
@@ -53,7 +53,7 @@ def test_common_prefixes_are_listed_once(oss: OssServer, version: str) -> None: 
 
 
 @pytest.mark.parametrize("version", ["v1", "v4"])
-def test_signed_urls_are_checked(oss: OssServer, version: str) -> None:  # noqa: F811
+def test_signed_urls_are_checked(oss: OssServer, version: str) -> None:
     oss.put("bkt", "a", b"data")
     url = bucket(oss, version).sign_url("GET", "a", 60)
     assert requests.get(url, timeout=10).content == b"data"
@@ -64,7 +64,7 @@ def test_signed_urls_are_checked(oss: OssServer, version: str) -> None:  # noqa:
 
 @pytest.mark.parametrize("version", ["v1", "v4"])
 @pytest.mark.parametrize("offset", [-1000.0, 1000.0])
-def test_a_wrong_clock_is_refused(oss: OssServer, version: str, offset: float) -> None:  # noqa: F811
+def test_a_wrong_clock_is_refused(oss: OssServer, version: str, offset: float) -> None:
     oss.put("bkt", "a", b"data")
     oss.state.clock_offset = offset
     with pytest.raises(oss2.exceptions.ServerError, match="RequestTimeTooSkewed"):
@@ -72,7 +72,7 @@ def test_a_wrong_clock_is_refused(oss: OssServer, version: str, offset: float) -
 
 
 @pytest.mark.parametrize("version", ["v1", "v4"])
-def test_temporary_keys_need_their_token(oss: OssServer, version: str) -> None:  # noqa: F811
+def test_temporary_keys_need_their_token(oss: OssServer, version: str) -> None:
     oss.put("bkt", "a", b"data")
     oss.add_account("STS.x", "secret", "token")
     provider = oss2.credentials.StaticCredentialsProvider("STS.x", "secret", "token")
@@ -84,7 +84,7 @@ def test_temporary_keys_need_their_token(oss: OssServer, version: str) -> None: 
         client.get_object("a")
 
 
-def test_ranges_outside_the_object(oss: OssServer) -> None:  # noqa: F811
+def test_ranges_outside_the_object(oss: OssServer) -> None:
     oss.put("bkt", "a", b"0123456789")
     client = bucket(oss, "v4")
     assert client.get_object("a", (8, 20)).read() == b"0123456789"
@@ -94,7 +94,7 @@ def test_ranges_outside_the_object(oss: OssServer) -> None:  # noqa: F811
         client.get_object("a", (10, 20), headers=standard)
 
 
-def test_opendals_own_signature_passes(oss: OssServer) -> None:  # noqa: F811
+def test_opendals_own_signature_passes(oss: OssServer) -> None:
     oss.put("bkt", "a/b", b"data")
     operator = opendal.Operator(
         "oss",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ossmount.errors import StoreUnavailable
 from ossmount.model import ObjectInfo
-from ossmount.stores.oss_listing import page_parameters, parse_page
+from ossmount.stores.oss_listing import page_parameters, parse_any_page, parse_page
 from tests.servers.oss_server_answers import ListedObject, Listing, listing_v2
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -19,12 +19,13 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20
 def test_names_survive(rows: list[tuple[str, int]], prefixes: list[str]) -> None:
     objects = [ListedObject(key, size, "ABC", 1_700_000_000.0) for key, size in rows]
     listing = Listing("bkt", "", "/", "", 1000, objects, prefixes, "next")
-    found = parse_page(listing_v2(listing, "url", "", "token=").body, "oss://bkt")
-    assert list(found.page.objects()) == [
-        ObjectInfo(key, size, "ABC", 1_700_000_000_000_000_000) for key, size in rows
-    ]
-    assert list(found.page.prefixes) == prefixes
-    assert found.token == "token="
+    for parse in (parse_page, parse_any_page):
+        found = parse(listing_v2(listing, "url", "", "token=").body, "oss://bkt")
+        assert list(found.page.objects()) == [
+            ObjectInfo(key, size, "ABC", 1_700_000_000_000_000_000) for key, size in rows
+        ]
+        assert list(found.page.prefixes) == prefixes
+        assert found.token == "token="
 
 
 def test_the_last_page_of_a_namespaced_document() -> None:

@@ -26,6 +26,9 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 20.0
 """Upper bound of any pause, that of the AWS SDKs' standard mode."""
 
+_DOUBLINGS = 16
+"""Twice as often as it takes to reach the longest pause; more would overflow a float in the end."""
+
 THROTTLED_FACTOR = 5
 """How much longer the pauses are when the store asks for fewer requests."""
 
@@ -50,7 +53,7 @@ class Backoff:
     def pause(self, attempt: int, throttled: bool) -> float:
         """Seconds before attempt ``attempt`` + 1 (attempts count from 0)."""
         first = FIRST_PAUSE * (THROTTLED_FACTOR if throttled else 1)
-        return self.uniform(0.0, min(LONGEST_PAUSE, first * 2.0**attempt))
+        return self.uniform(0.0, min(LONGEST_PAUSE, first * 2.0 ** min(attempt, _DOUBLINGS)))
 
 
 class Retrying:

@@ -1,0 +1,88 @@
+"""Which error stands for which answer of S3, from boto3 and from obstore alike."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, TokenRetrievalError
+from obstore.exceptions import GenericError
+
+from ossmount.errors import (
+    AccessDenied,
+    BucketMissing,
+    ObjectChanged,
+    ObjectMissing,
+    StoreError,
+    StoreUnavailable,
+    Throttled,
+)
+from ossmount.stores.s3_errors import from_boto, from_native
+
+ANSWERS = [
+    (404, "NoSuchKey", ObjectMissing, "s3://b/k"),
+    (404, "NoSuchBucket", BucketMissing, "s3://b "),
+    (412, "PreconditionFailed", ObjectChanged, "refresh"),
+    (416, "InvalidRange", ObjectChanged, "refresh"),
+    (403, "AccessDenied", AccessDenied, "s3:GetObject"),
+    (403, "InvalidAccessKeyId", AccessDenied, "wrong credentials"),
+    (403, "SignatureDoesNotMatch", AccessDenied, "wrong credentials"),
+    (400, "ExpiredToken", AccessDenied, "expired"),
+    (403, "RequestTimeTooSkewed", AccessDenied, "clock"),
+    (503, "SlowDown", Throttled, "fewer requests"),
+    (429, "TooManyRequests", Throttled, "fewer requests"),
+    (503, "ServiceUnavailable", Throttled, "busy"),
+    (500, "InternalError", StoreUnavailable, "InternalError"),
+    (400, "RequestTimeout", StoreUnavailable, "RequestTimeout"),
+    (301, "PermanentRedirect", StoreError, "region"),
+    (400, "InvalidArgument", StoreError, "--endpoint-url"),
+]
+
+
+def client_error(status: int, code: str, headers: dict[str, str] | None = None) -> ClientError:
+    metadata = {"HTTPStatusCode": status, "HTTPHeaders": headers or {}}
+    return ClientError({"Error": {"Code": code}, "ResponseMetadata": metadata}, "GetObject")
+
+
+@pytest.mark.parametrize(("status", "code", "error", "said"), ANSWERS)
+def test_boto3(status: int, code: str, error: type[StoreError], said: str) -> None:
+    translated = from_boto(client_error(status, code), "b", "k")
+    assert type(translated) is error
+    assert said in str(translated)
+
+
+@pytest.mark.parametrize(("status", "code", "error", "said"), ANSWERS)
+def test_obstore(status: int, code: str, error: type[StoreError], said: str) -> None:
+    text = (
+        f"Generic S3 error: Error performing GET http://h/b/k in 1ms - Server returned non-2xx status code:"
+        f" {status} Reason: <?xml?>\n<Error><Code>{code}</Code></Error>\n\nDebug source:\nGeneric {{ }}"
+    )
+    translated = from_native(GenericError(text), "b", "k")
+    assert type(translated) is error
+    assert said in str(translated)
+    assert "\n" not in str(translated)
+
+
+def test_region_is_named() -> None:
+    error = client_error(301, "PermanentRedirect", {"x-amz-bucket-region": "eu-west-1"})
+    translated = from_boto(error, "b", region="us-east-1")
+    assert str(translated) == "bucket s3://b is in eu-west-1, not us-east-1; give --region eu-west-1"
+
+
+def test_clock_is_suspected_where_a_head_tells_no_code() -> None:
+    late = from_boto(client_error(403, "403", {"date": formatdate(1_000_000_000, usegmt=True)}), "b", "k")
+    right = from_boto(client_error(403, "403", {"date": formatdate(usegmt=True)}), "b", "k")
+    assert "clock" in str(late)
+    assert "clock" not in str(right)
+
+
+def test_no_answer_at_all() -> None:
+    refused = from_boto(EndpointConnectionError(endpoint_url="http://h"), "b", "k")
+    assert type(refused) is StoreUnavailable
+    cut = from_native(GenericError("Generic S3 error: HTTP error: error sending request"), "b", "k")
+    assert type(cut) is StoreUnavailable
+
+
+def test_login_that_ran_out() -> None:
+    error = TokenRetrievalError(provider="sso", error_msg="Token has expired")
+    assert type(from_boto(error, "b")) is AccessDenied

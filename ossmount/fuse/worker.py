@@ -115,12 +115,16 @@ def _sole_cause(error: Exception) -> Exception:
 
 
 def reset_signals() -> None:
-    """A child leaves the terminal's signals to the supervisor; SIGTERM ends it until it can stop in order."""
+    """A child leaves the terminal's signals to the supervisor; SIGTERM ends it until it can stop in order.
+
+    The fork happened with all signals blocked, so that none met the supervisor's dispositions here.
+    """
     signal.set_wakeup_fd(-1)
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
     for signum in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
 
 
 async def _work(number: int, plan: Plan) -> Status:

@@ -124,6 +124,22 @@ def test_killing_the_idle_token_holder_is_repaired(mount: Mount) -> None:
         mounted.wait_for(lambda: len(mounted.children()) == 2)
 
 
+def test_a_worker_that_is_told_to_stop_answers_what_it_has_accepted(mount: Mount) -> None:
+    mounted = mount("serve_slow", 1)
+    found: list[bytes] = []
+    path = mounted.path / "class1/img009.jpg"
+    path.stat()
+    reader = threading.Thread(target=lambda: found.append(path.read_bytes()))
+    (old,) = mounted.children()
+    reader.start()
+    os.kill(old, signal.SIGTERM)
+    reader.join(10)
+
+    assert found == [content("class1/img009.jpg", 9013)]
+    mounted.wait_for(lambda: mounted.children() not in ([old], []))
+    assert "ended with status 75; starting another" in mounted.log
+
+
 def test_a_killed_reader_does_not_stop_the_others(mount: Mount) -> None:
     mounted = mount("serve_slow", 1)
     command = "import sys; open(sys.argv[1], 'rb').read()"

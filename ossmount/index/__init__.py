@@ -4,8 +4,20 @@ Who may touch it: nobody outside imports its modules; the names here are all the
 """
 
 from ossmount.index.building import build
+from ossmount.index.comparing import Change, ChangeKind, compare
 from ossmount.index.exporting import ReportRow, export, report
 from ossmount.index.layout import FORMAT
 from ossmount.index.reading import LmdbIndex, open_index
 
-__all__ = ["FORMAT", "LmdbIndex", "ReportRow", "build", "export", "open_index", "report"]
+__all__ = [
+    "FORMAT",
+    "Change",
+    "ChangeKind",
+    "LmdbIndex",
+    "ReportRow",
+    "build",
+    "compare",
+    "export",
+    "open_index",
+    "report",
+]

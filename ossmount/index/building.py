@@ -7,15 +7,14 @@ nothing is left behind by a failure, and what stands under the final name is com
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgpack
-
 from ossmount.errors import EmptySource, SourceError
-from ossmount.index import envelope, layout
+from ossmount.index import envelope
 from ossmount.index.exporting import ReportRow, export
 from ossmount.index.exporting import report as report_rows
 from ossmount.index.generations import PreviousTree
@@ -57,10 +56,9 @@ class _Build:
             "options": dict(options), "files": writer.files, "directories": writer.directories,
             "total_bytes": writer.total_bytes, "root_links": links, "root_mtime_ns": newest,
             "next_ino": writer.next_ino, "stores": settler.stores.texts, "labels": settler.labels.texts,
-            "counts": {"rename": settler.renames, "merge": settler.merges, "skip": settler.skips,
-                       "marker": settler.markers},
+            "counts": {"rename": settler.renames, "merge": settler.merges, "skip": settler.skips},
         }  # fmt: skip
-        self.tables.finish(msgpack.packb(info, unicode_errors="surrogateescape"))
+        self.tables.finish(json.dumps(info).encode())
         envelope.seal(self.path)
 
 
@@ -154,7 +152,7 @@ def _reopen(first: _Build, sorter: Sorter) -> list[ReportRow]:
         if first.writer.rows:
             first.finish("", {})
             with open_index(first.path) as index:
-                for batch in export(index, empty_directories=True):
+                for batch in export(index, directories=True):
                     sorter.add(batch)
                 carried = [row for row in report_rows(index) if row.what in _CARRIED]
     finally:

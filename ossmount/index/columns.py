@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
+from typing import Literal
 
-_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_CODES: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _AT = {width: struct.Struct("<" + code).unpack_from for width, code in _CODES.items()}
 _PAIR = {width: struct.Struct("<" + code * 2).unpack_from for width, code in _CODES.items()}
 
@@ -45,11 +46,16 @@ def number_at(data: bytes, start: int, width: int, row: int) -> int:
     return value
 
 
+def view(data: bytes, start: int, width: int, count: int) -> memoryview[int]:
+    """The values of a column without the base, in place. ``width`` must not be 0."""
+    return memoryview(data)[start : start + count * width].cast(_CODES[width])
+
+
 def decode_numbers(data: bytes, start: int, width: int, base: int, count: int) -> list[int]:
     """All values of a column."""
     if not width:
         return [base] * count
-    values = memoryview(data)[start : start + count * width].cast(_CODES[width]).tolist()
+    values = view(data, start, width, count).tolist()
     return [base + value for value in values] if base else values
 
 
@@ -80,4 +86,4 @@ def decode_strings(data: bytes, start: int, count: int) -> list[bytes]:
     width = data[start]
     text = start + 1 + (count + 1) * width
     offsets = decode_numbers(data, start + 1, width, text, count + 1)
-    return [data[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(offsets)]

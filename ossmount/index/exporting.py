@@ -6,19 +6,29 @@ view of ten million entries is an export that feeds a build.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import msgpack
-
 from ossmount.index.reading import LmdbIndex
-from ossmount.index.runs import HAS_DIRECTORIES, Run, decode_text
+from ossmount.index.runs import HAS_DIRECTORIES, Run, encode_text
 from ossmount.model import ROOT_INODE, EntryBatch
 
 _BATCH_ROWS = 8192
 """Rows of a batch at least, where there are so many: small directories are put together."""
 
 _COLUMNS = 9
+
+
+_Piece = list[list[Any]]
+"""Columns of EntryBatch."""
+
+
+class _Below(NamedTuple):
+    """A directory that comes next, and the wished path of it with a trailing slash."""
+
+    ino: int
+    prefix: bytes
 
 
 class ReportRow(NamedTuple):
@@ -37,17 +47,18 @@ class ReportRow(NamedTuple):
 def report(index: LmdbIndex) -> Iterator[ReportRow]:
     """Every rename, merge and skip of the build, in its order."""
     for packed in index.report_rows():
-        what, key, name, reason = msgpack.unpackb(packed)
-        yield ReportRow(what, decode_text(key), name, reason)
+        what, key, name, reason = json.loads(packed)
+        yield ReportRow(what, key, encode_text(name), reason)
 
 
-def export(index: LmdbIndex, *, empty_directories: bool = False) -> Iterator[EntryBatch]:
+def export(index: LmdbIndex, *, directories: bool = False) -> Iterator[EntryBatch]:
     """All files in index order with the paths that their sources wished, so that a build repeats the tree.
 
-    ``empty_directories`` adds a marker (path with a trailing ``/``, no object) for each empty directory.
+    ``directories`` adds a marker (path with a trailing ``/``, no object) for each directory, so that empty
+    ones and their times are kept too.
     """
     columns: list[list[Any]] = [[] for _ in range(_COLUMNS)]
-    for piece in _walk(index, empty_directories):
+    for piece in _walk(index, directories):
         for column, values in zip(columns, piece, strict=True):
             column += values
         if len(columns[0]) >= _BATCH_ROWS:
@@ -57,23 +68,23 @@ def export(index: LmdbIndex, *, empty_directories: bool = False) -> Iterator[Ent
         yield EntryBatch(*columns)
 
 
-def _walk(index: LmdbIndex, empty_directories: bool) -> Iterator[list[list[Any]]]:
+def _walk(index: LmdbIndex, directories: bool) -> Iterator[_Piece]:
     """Columns of EntryBatch, piece by piece, depth first."""
-    stack = [_pieces(index, ROOT_INODE, b"")]
+    stack: list[Iterator[_Piece | _Below]] = [iter([_Below(ROOT_INODE, b"")])]
     while stack:
-        piece = next(stack[-1], None)
-        if piece is None:
+        found = next(stack[-1], None)
+        if found is None:
             stack.pop()
-        elif isinstance(piece, tuple):
-            ino, prefix = piece
-            stack.append(_pieces(index, ino, prefix))
-            if empty_directories and next(index.runs_of(ino), None) is None:
-                yield [[prefix], [""], [""], [0], [""], [0], [None], [0], [0]]
+        elif isinstance(found, _Below):
+            stack.append(_pieces(index, *found))
+            if directories:
+                newest = index.attributes(found.ino).mtime_ns
+                yield [[found.prefix], [""], [""], [0], [""], [newest], [None], [0], [0]]
         else:
-            yield piece
+            yield found
 
 
-def _pieces(index: LmdbIndex, directory: int, prefix: bytes) -> Iterator[list[list[Any]] | tuple[int, bytes]]:
+def _pieces(index: LmdbIndex, directory: int, prefix: bytes) -> Iterator[_Piece | _Below]:
     """Files of a directory as columns, and between them the subdirectories with their prefixes."""
     for run in index.runs_of(directory):
         sort_keys = run.sort_keys()
@@ -86,17 +97,17 @@ def _pieces(index: LmdbIndex, directory: int, prefix: bytes) -> Iterator[list[li
             if sort_key.endswith(b"/"):
                 if first < row:
                     yield [column[first:row] for column in columns]
-                yield inos[row], prefix + sort_key
+                yield _Below(inos[row], prefix + sort_key)
                 first = row + 1
         if first < len(sort_keys):
             yield [column[first:] for column in columns]
 
 
-def _columns(index: LmdbIndex, run: Run, sort_keys: list[bytes], prefix: bytes) -> list[list[Any]]:
+def _columns(index: LmdbIndex, run: Run, sort_keys: list[bytes], prefix: bytes) -> _Piece:
     cold = run.cold()
     return [
         [prefix + key for key in sort_keys],
-        [index.store_uri(number) for number in cold.stores()] if index.meta["stores"] else [""] * run.count,
+        index.store_uris(cold.stores()),
         cold.keys(), run.sizes(), cold.etags(), run.mtimes_ns(), index.label_texts(cold.labels()),
         cold.offsets(), cold.lengths(),
     ]  # fmt: skip

@@ -5,6 +5,7 @@ What may live here: look-ups. Who may touch it: whoever measures look-ups and li
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,6 @@ from types import TracebackType
 from typing import Any
 
 import lmdb
-import msgpack
 
 from ossmount.errors import IndexDamaged, IsADirectory, NoSuchEntry, NotADirectory
 from ossmount.index import envelope, layout
@@ -57,9 +57,7 @@ class LmdbIndex:
         self._ino_cursor = self._txn.cursor(handles[layout.INODES])
         self._handles = handles
         self._kept: dict[bytes, Run] = {}
-        self._meta: dict[str, Any] = msgpack.unpackb(
-            self._txn.get(layout.INFO_KEY, db=handles[layout.META]), unicode_errors="surrogateescape"
-        )
+        self._meta: dict[str, Any] = json.loads(self._txn.get(layout.INFO_KEY, b"", db=handles[layout.META]))
         self._checksum = envelope.name_checksum(digest)
         self._stores: list[str] = self._meta["stores"]
         self._labels: list[str] = self._meta["labels"]
@@ -328,9 +326,10 @@ class LmdbIndex:
             return self._labels[label - 1] if label else None
         return label
 
-    def store_uri(self, number: int) -> str:
-        """The root URI of a store by the number that runs keep."""
-        return self._stores[number]
+    def store_uris(self, numbers: list[int]) -> list[str]:
+        """Root URIs of a run's stores."""
+        stores = self._stores or [""]  # a tree of directories only has none
+        return [stores[number] for number in numbers]
 
     def label_texts(self, labels: list[int | str | None]) -> list[str | None]:
         """Texts of a run's labels."""

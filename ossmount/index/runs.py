@@ -14,7 +14,7 @@ import struct
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from ossmount.index import columns
@@ -239,6 +239,11 @@ class Run:
         "_time_base", "_time_unit", "_time_width", "_times_at", "count", "flags",
     )  # fmt: skip
 
+    _ino_base: int
+    _size_base: int
+    _time_base: int
+    _name_length: int
+
     def __init__(self, data: bytes) -> None:
         self._data = data
         (
@@ -266,7 +271,7 @@ class Run:
                 range(self.count), target, key=lambda i: data[start + i * length : start + (i + 1) * length]
             )
         width = self._name_width
-        offsets = memoryview(data)[self._offsets_at : self._inos_at].cast("BH I"[width - 1])
+        offsets = columns.view(data, self._offsets_at, width, self.count + 1)
         return bisect_left(
             range(self.count), target, key=lambda i: data[start + offsets[i] : start + offsets[i + 1]]
         )
@@ -333,8 +338,8 @@ class Run:
         else:
             ends = [start + i * self._name_length for i in range(self.count + 1)]
         if prefix:
-            return [prefix + data[a:b] for a, b in zip(ends, ends[1:], strict=False)]
-        return [data[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+            return [prefix + data[a:b] for a, b in pairwise(ends)]
+        return [data[a:b] for a, b in pairwise(ends)]
 
     def inos(self) -> list[int]:
         """All rows' inode numbers."""
@@ -368,6 +373,11 @@ class Cold:
         "_lengths_at", "_run", "_store_base", "_store_width", "_stores_at",
     )  # fmt: skip
 
+    _etag_kind: int
+    _etag_length: int
+    _label_base: int
+    _store_base: int
+
     def __init__(self, run: Run, data: bytes, start: int) -> None:
         self._run, self._data, self._count = run, data, run.count
         count = run.count
@@ -400,7 +410,7 @@ class Cold:
 
     def facts(self, row: int) -> FileFacts:
         """Everything of one file's row."""
-        size = self._run._size_base  # noqa: SLF001 - one structure in two classes
+        size = self._run._size_base
         if self._run._size_width:
             size += number_at(self._data, self._run._sizes_at, self._run._size_width, row)
         offset, length = 0, size

@@ -6,17 +6,15 @@ may touch it: whoever changes those rules. The ordinary run passes through with 
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
-from collections.abc import Callable
 from dataclasses import dataclass, field
-
-import msgpack
 
 from ossmount.errors import NameRefused, SourceError
 from ossmount.index import layout, names
 from ossmount.index.batches import Columns
 from ossmount.index.names import FILE_TOKEN
-from ossmount.index.runs import Rows, Run, encode_text
+from ossmount.index.runs import Rows, Run, decode_text
 from ossmount.index.storage import Tables
 from ossmount.model import NAME_MAX
 
@@ -102,7 +100,7 @@ class Pending:
             self.etags,
             self.labels,
         ):
-            del column[:count]  # type: ignore[attr-defined]
+            del column[:count]
         if self.offsets is not None and self.lengths is not None:
             del self.offsets[:count], self.lengths[:count]
         if not self.sort_keys:
@@ -165,10 +163,10 @@ class Settler:
         self.suspect = False
         self.stores = Numbering(0)
         self.labels = Numbering(1, layout.LABELS_MAX)
-        self.markers = self.renames = self.merges = self.skips = 0
+        self.renames = self.merges = self.skips = 0
 
     def settle(self, pending: Pending, prefix: bytes, beside: set[bytes]) -> Rows:
-        """Rows ready for encoding, without inode numbers, from pending ones of the directory ``prefix``."""
+        """Rows ready for encoding, without inode numbers; ``prefix`` is the directory's path in the tree."""
         displays: dict[int, bytes] = {}
         if self._needs_care(pending) or beside:
             displays = self._settle_carefully(pending, prefix, beside)
@@ -181,7 +179,7 @@ class Settler:
             b"%" in text
             or b"\0" in text
             or max(map(len, found)) >= NAME_MAX
-            or found[0] <= b"./"  # '', '.' and '..' cannot stand behind it
+            or found[0] <= b"/"  # '', '.' and '..' cannot stand behind it
             or (self.suspect and len(set(found)) < len(found))
         )
 
@@ -282,8 +280,11 @@ class Settler:
         store = self.stores.texts[rows.stores[row]]
         self._report("rename", f"{store}/{rows.keys[row]}", prefix + name, _BESIDE)
 
-    def directory_name(self, component: bytes, prefix: bytes) -> bytes | None:
-        """A new directory's name; None where what is below it must be skipped."""
+    def directory_name(self, component: bytes, prefix: bytes, shown: bytes) -> bytes | None:
+        """A new directory's name; None where what is below it must be skipped.
+
+        ``prefix`` is its wished path, ``shown`` the parent's path in the tree.
+        """
         if names.is_plain(component):
             return component
         if self._on_bad_key != "escape" and names.is_impossible(component):
@@ -293,7 +294,7 @@ class Settler:
         name = names.fit(names.escape(component))
         self.renames += 1
         key = prefix.decode("utf-8", "surrogateescape")
-        self._report("rename", key, prefix[: -len(component) - 1] + name + b"/", names.why(component))
+        self._report("rename", key, shown + name + b"/", names.why(component))
         return name
 
     def skip_below(self, columns: Columns, row: int) -> int:
@@ -316,12 +317,8 @@ class Settler:
     def _rows(self, pending: Pending, displays: dict[int, bytes]) -> Rows:
         if not pending.sort_keys:
             return Rows([], [], [], [], [], [], [], [])
-        labels: list[int] | None = None
         count = len(pending.labels)
-        if pending.labels.count(None) == count:
-            labels = [0] * count
-        else:
-            labels = self._label_numbers(pending.labels)
+        labels = self._label_numbers(pending.labels)
         return Rows(
             pending.sort_keys, [], pending.sizes, pending.mtimes,
             self._store_numbers(pending), pending.keys, pending.etags,
@@ -339,6 +336,8 @@ class Settler:
         return self.stores.numbers(stores) or []
 
     def _label_numbers(self, labels: list[str | None]) -> list[int] | None:
+        if labels.count(None) == len(labels):
+            return [0] * len(labels)
         if None not in labels:
             return self.labels.numbers(labels)  # type: ignore[arg-type]
         known = [label for label in labels if label is not None]
@@ -355,7 +354,7 @@ class Settler:
         self._report(what, key, name, reason)
 
     def _report(self, what: str, key: str, name: bytes, reason: str) -> None:
-        self._tables.add_report(msgpack.packb((what, encode_text(key), name, reason)))
+        self._tables.add_report(json.dumps((what, key, decode_text(name), reason)).encode())
 
 
 _BESIDE = "a directory has the name"

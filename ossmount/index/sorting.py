@@ -123,9 +123,10 @@ class Sorter:
         stores = list(self._stores)
         for block in table.to_batches(max_chunksize=_BLOCK_ROWS):
             paths, numbers, keys, sizes, etags, mtimes, labels, offsets, lengths = map(_values, block.columns)
+            texts = None if block.column(6).null_count == len(paths) else _decode_labels(labels)
             yield EntryBatch(
                 paths, [stores[number] for number in numbers], _decode(keys), sizes, _decode(etags), mtimes,
-                None if block.column(6).null_count == len(paths) else _decode_labels(labels), offsets, lengths,
+                texts, offsets, lengths,
             )  # fmt: skip
 
 

@@ -15,8 +15,8 @@ from operator import le, lt
 
 from ossmount.index import layout
 from ossmount.index.batches import Columns
-from ossmount.index.layout import RUN_BYTES, RUNS, SORT_KEY_MAX
 from ossmount.index.generations import PreviousTree
+from ossmount.index.layout import RUN_BYTES, RUNS, SORT_KEY_MAX
 from ossmount.index.runs import Rows, Run
 from ossmount.index.settling import Pending, Settler, rows_of_run
 from ossmount.index.storage import Tables
@@ -39,6 +39,8 @@ class Frame:
     ino: int
     sort_key: bytes
     prefix: bytes
+    shown: bytes
+    """``prefix`` in the names of the tree."""
     end: bytes
     """A bytes string greater than every path below the directory and less than the next one's."""
     previous: int
@@ -57,7 +59,7 @@ class TreeWriter:
     def __init__(self, tables: Tables, settler: Settler, previous: PreviousTree | None = None) -> None:
         self._tables, self._settler, self._previous = tables, settler, previous
         self._next_ino = previous.next_ino if previous is not None else ROOT_INODE + 1
-        root = Frame(ROOT_INODE, b"", b"", b"", ROOT_INODE if previous is not None else 0)
+        root = Frame(ROOT_INODE, b"", b"", b"", b"", ROOT_INODE if previous is not None else 0)
         self._stack = [root]
         self._last = b""
         self._row_bytes = _FIRST_ROW_BYTES
@@ -85,10 +87,7 @@ class TreeWriter:
         row, count = 0, len(paths)
         while row < count:
             frame = self._enter(paths[row])
-            if frame is None:
-                row = self._settler.skip_below(columns, row)
-            else:
-                row = self._take(frame, columns, row)
+            row = self._take(frame, columns, row) if frame else self._settler.skip_below(columns, row)
         self._last = paths[-1]
         self.rows += count
 
@@ -114,7 +113,7 @@ class TreeWriter:
         return frame
 
     def _open(self, parent: Frame, component: bytes, prefix: bytes) -> Frame | None:
-        name = self._settler.directory_name(component, prefix)
+        name = self._settler.directory_name(component, prefix, parent.shown)
         if name is None:
             return None
         self._rename_object_beside(parent, component)
@@ -127,7 +126,7 @@ class TreeWriter:
         parent.pending.add_directory(sort_key, ino)
         parent.subdirectories += 1
         self.directories += 1
-        frame = Frame(ino, sort_key, prefix, prefix[:-1] + b"0", previous)
+        frame = Frame(ino, sort_key, prefix, parent.shown + name + b"/", prefix[:-1] + b"0", previous)
         self._stack.append(frame)
         return frame
 
@@ -153,7 +152,6 @@ class TreeWriter:
         found = [path[start:] for path in paths[row:end]]
         if not found[0]:  # a directory marker, or an object with an empty name; both are rare
             if self._is_marker(columns, row):
-                self._settler.markers += 1
                 self._see_times(frame, columns.mtimes[row : row + 1])
                 return row + 1
             del found[1:]
@@ -194,7 +192,7 @@ class TreeWriter:
         if row < 0:
             return
         rows = rows_of_run(run)
-        self._settler.rename_beside(rows, row, frame.ino, frame.prefix)
+        self._settler.rename_beside(rows, row, frame.ino, frame.shown)
         self._tables.put(RUNS, key, rows.encode())
 
     def _flush(self, frame: Frame, *, final: bool = False) -> None:
@@ -224,7 +222,7 @@ class TreeWriter:
         return end - start
 
     def _write(self, frame: Frame, pending: Pending) -> None:
-        rows = self._settler.settle(pending, frame.prefix, frame.beside)
+        rows = self._settler.settle(pending, frame.shown, frame.beside)
         if not rows.sort_keys:
             return
         key = layout.run_key(frame.ino, rows.sort_keys[0])
@@ -232,9 +230,10 @@ class TreeWriter:
         self._settler.add_aliases(rows, frame.ino)
         files = len(rows.sort_keys) - len(pending.directory_inos)
         self.files += files
-        self.total_bytes += sum(rows.lengths if rows.lengths is not None else rows.sizes)
+        lengths = rows.lengths if rows.lengths is not None else rows.sizes
+        self.total_bytes += sum(lengths)
         if pending.directory_inos:  # their column of sizes holds links
-            self.total_bytes -= sum(rows.sizes[i] for i in _directory_rows(rows))
+            self.total_bytes -= sum(lengths[row] for row in _directory_rows(rows))
         value = rows.encode()
         self._tables.put(RUNS, key, value)
         frame.written = True

@@ -71,7 +71,9 @@ def report_ready(plan: Plan, number: int) -> None:
 
 
 def _report(plan: Plan, message: dict[str, object]) -> None:
-    os.write(plan.ready, json.dumps(message).encode() + b"\n")
+    # A surrogate becomes its \\u escape, which JSON understands.
+    text = json.dumps(message, ensure_ascii=False).encode(errors="backslashreplace")
+    os.write(plan.ready, text + b"\n")
 
 
 def _report_failure(plan: Plan, kind: Kind, number: int, error: Exception) -> None:

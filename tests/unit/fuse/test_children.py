@@ -1,0 +1,142 @@
+"""Children: real forks that end in different ways, and when one is tried again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from ossmount.config import MountSettings
+from ossmount.fuse import children as children_module
+from ossmount.fuse.accept import Token
+from ossmount.fuse.children import (
+    TOLERATED_QUICK_DEATHS,
+    Child,
+    Children,
+    Death,
+    pause_before_restart,
+)
+from ossmount.fuse.worker import Kind, Plan, Status
+
+pytestmark = pytest.mark.timeout(30)
+
+
+@pytest.fixture
+def life(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[], int]], Children]]:
+    """``life(body)`` gives children that run ``body`` and exit with what it returns."""
+    made: list[Children] = []
+
+    def make(body: Callable[[], int]) -> Children:
+        monkeypatch.setattr(children_module, "run_child", lambda kind, number, plan: body())
+        plan = Plan(MountSettings(), cast("Any", None), None, cast("Any", None), Token(2), ready=1)
+        made.append(Children(plan, lambda: None))
+        return made[-1]
+
+    yield make
+    for children in made:
+        children.end(0)
+
+
+def reap_all(children: Children, count: int) -> list[Death]:
+    deaths: list[Death] = []
+    deadline = time.monotonic() + 10
+    while len(deaths) < count and time.monotonic() < deadline:
+        deaths += children.reap()
+    return deaths
+
+
+def sleep() -> int:
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    time.sleep(60)
+    return 0
+
+
+def test_statuses_are_told_apart(life: Callable[[Callable[[], int]], Children]) -> None:
+    children = life(lambda: Status.STOPPED)
+    children.add(Kind.WORKER, 2)
+    deaths = reap_all(children, 2)
+    assert sorted((death.child.number, death.status) for death in deaths) == [(0, 75), (1, 75)]
+    assert children.alive() == []
+
+
+def test_a_killed_child_says_so(life: Callable[[Callable[[], int]], Children]) -> None:
+    children = life(sleep)
+    children.add(Kind.PREFETCHER, 1)
+    children.send(signal.SIGKILL, Kind.WORKER)
+    assert list(children.reap()) == []
+    children.send(signal.SIGKILL, Kind.PREFETCHER)
+    (death,) = reap_all(children, 1)
+    assert str(death) == "prefetcher 0 was killed by signal 9"
+
+
+def test_a_child_that_raises_fails(life: Callable[[Callable[[], int]], Children]) -> None:
+    def body() -> int:
+        raise SystemExit(0)
+
+    children = life(body)
+    children.add(Kind.WORKER, 1)
+    (death,) = reap_all(children, 1)
+    assert death.status == Status.FAILED
+
+
+def test_end_kills_what_does_not_obey(life: Callable[[Callable[[], int]], Children]) -> None:
+    def stubborn() -> int:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return sleep()
+
+    children = life(stubborn)
+    children.add(Kind.WORKER, 2)
+    pids = [child.pid for child in children.alive()]
+    children.end(0.05)
+    assert children.alive() == []
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid or 0, 0)
+
+
+def test_the_first_restart_is_immediate_and_later_ones_wait(
+    life: Callable[[Callable[[], int]], Children],
+) -> None:
+    children = life(sleep)
+    child = Child(Kind.WORKER, 0, started=time.monotonic())
+    children.members.append(child)
+    assert children.plan_restart(child)
+    assert children.restart_due() is None
+    assert child.pid is not None
+    assert children.restarts == 1
+
+    children.end(5)
+    child.quick_deaths = 4
+    child.started = time.monotonic()
+    assert children.plan_restart(child)
+    wait = children.restart_due()
+    assert wait is not None
+    assert 0 < wait <= pause_before_restart(5)
+    assert child.pid is None
+
+
+def test_a_child_that_lived_is_not_held_its_past(life: Callable[[Callable[[], int]], Children]) -> None:
+    children = life(sleep)
+    child = Child(Kind.WORKER, 0, started=time.monotonic() - 60, quick_deaths=TOLERATED_QUICK_DEATHS)
+    assert children.plan_restart(child)
+    assert child.quick_deaths == 0
+
+
+def test_too_many_deaths_at_once_are_enough(life: Callable[[Callable[[], int]], Children]) -> None:
+    children = life(sleep)
+    child = Child(Kind.WORKER, 0, started=time.monotonic(), quick_deaths=TOLERATED_QUICK_DEATHS)
+    assert not children.plan_restart(child)
+    assert child.given_up
+    assert replace(child, given_up=False).restart_at is None
+
+
+def test_pauses_grow_to_a_limit() -> None:
+    pauses = [pause_before_restart(deaths) for deaths in range(12)]
+    assert pauses[:3] == [0.0, 0.0, children_module.FIRST_PAUSE]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == children_module.LONGEST_PAUSE

@@ -1,0 +1,153 @@
+"""Translation of requests without a mount."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Awaitable
+from typing import Any, cast
+
+import pyfuse3
+import pytest
+import trio
+
+from ossmount.config import MountSettings
+from ossmount.errors import ObjectChanged, StoreUnavailable
+from ossmount.fuse.operations import Operations
+from ossmount.model import ROOT_INODE
+from tests.support.fake_filesystem import MTIME_NS, FakeFileSystem, content
+
+CONTEXT = cast("pyfuse3.RequestContext", None)
+SIZES = {"dir/a": 5, "dir/sub/b": 6, "file": 5000}
+
+
+def serving(fs: FakeFileSystem | None = None, **settings: Any) -> Operations:
+    operations = Operations.for_settings(MountSettings(**settings))
+    operations.bind(fs or FakeFileSystem(SIZES))
+    return operations
+
+
+def answer(request: Awaitable[Any]) -> Any:
+    async def ask() -> Any:
+        return await request
+
+    return trio.run(ask)
+
+
+def refused(request: Awaitable[Any]) -> int:
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        answer(request)
+    return caught.value.errno
+
+
+def test_attributes_follow_the_settings() -> None:
+    operations = serving(uid=7, gid=8, file_mode=0o440, dir_mode=0o550, attr_timeout=60.0)
+    found = answer(operations.lookup(ROOT_INODE, b"file", CONTEXT))
+    assert (found.st_mode, found.st_uid, found.st_gid) == (0o100440, 7, 8)
+    assert (found.st_size, found.st_blocks, found.st_nlink) == (5000, 10, 1)
+    assert (found.st_mtime_ns, found.st_atime_ns, found.st_ctime_ns) == (MTIME_NS,) * 3
+    assert (found.entry_timeout, found.attr_timeout) == (60.0, 60.0)
+    directory = answer(operations.getattr(ROOT_INODE, CONTEXT))
+    assert (directory.st_ino, directory.st_mode, directory.st_nlink) == (1, 0o040550, 3)
+
+
+def test_answers_do_not_inherit_from_each_other() -> None:
+    operations = serving()
+    first = answer(operations.lookup(ROOT_INODE, b"file", CONTEXT)).__getstate__()
+    answer(operations.lookup(ROOT_INODE, b"dir", CONTEXT))
+    answer(operations.lookup(ROOT_INODE, b"absent", CONTEXT))
+    assert answer(operations.lookup(ROOT_INODE, b"file", CONTEXT)).__getstate__() == first
+
+
+def test_an_absent_name_is_an_entry_without_inode_that_is_kept() -> None:
+    found = answer(serving().lookup(ROOT_INODE, b"absent", CONTEXT))
+    assert found.st_ino == 0
+    assert found.entry_timeout == MountSettings().attr_timeout
+
+
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC])
+def test_open_for_writing(flags: int) -> None:
+    assert refused(serving().open(2, flags, CONTEXT)) == errno.EROFS
+
+
+def test_handles_are_inode_numbers() -> None:
+    operations = serving()
+    opened = answer(operations.open(3, os.O_RDONLY, CONTEXT))
+    assert (opened.fh, opened.keep_cache) == (3, True)
+    assert answer(operations.opendir(2, CONTEXT)) == 2
+
+
+def test_what_a_read_fetched_beyond_its_answer_is_pushed() -> None:
+    fs, pushed, called = FakeFileSystem(SIZES, pushes=True), list[Any](), list[str]()
+    ino = fs.lookup(ROOT_INODE, b"file").ino
+    operations = Operations.for_settings(MountSettings())
+    operations.bind(fs, slow=lambda: called.append("slow"), push=lambda *push: pushed.append(push))
+    whole = content("file", 5000)
+    assert answer(operations.read(ino, 0, 4096)) == whole[:4096]
+    assert pushed == [(ino, 4096, whole[4096:])]
+    assert answer(operations.read(ino, 4096, 4096)) == whole[4096:]
+    assert (len(pushed), called) == (1, ["slow", "slow"])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "lines"),
+    [
+        (ObjectChanged("changed"), errno.ESTALE, 0),
+        (StoreUnavailable("away"), errno.EIO, 0),
+        (KeyError("bug"), errno.EIO, 1),
+    ],
+)
+def test_errors_become_errnos_and_bugs_are_logged(
+    caplog: pytest.LogCaptureFixture, error: Exception, code: int, lines: int
+) -> None:
+    fs = FakeFileSystem(SIZES, failures={"file": error})
+    ino = fs.lookup(ROOT_INODE, b"file").ino
+    operations = serving(fs)
+    assert [refused(operations.read(ino, 0, 10)) for _ in range(2)] == [code, code]
+    assert len(caplog.records) == lines
+
+
+def test_errors_of_the_tree() -> None:
+    fs = FakeFileSystem(SIZES)
+    operations, ino = serving(fs), fs.lookup(ROOT_INODE, b"file").ino
+    assert refused(operations.lookup(ino, b"x", CONTEXT)) == errno.ENOTDIR
+    assert refused(operations.getattr(999, CONTEXT)) == errno.ENOENT
+    assert refused(operations.read(ROOT_INODE, 0, 1)) == errno.EISDIR
+    assert refused(operations.readdir(ino, 0, cast("Any", None))) == errno.ENOTDIR
+    assert refused(operations.getxattr(ino, b"user.none", CONTEXT)) == errno.ENODATA
+    assert refused(operations.readlink(ino, CONTEXT)) == errno.EINVAL
+    assert refused(operations.open(999, os.O_RDONLY, CONTEXT)) == errno.ENOENT
+
+
+WRITERS = [
+    "setattr",
+    "mknod",
+    "mkdir",
+    "unlink",
+    "rmdir",
+    "symlink",
+    "rename",
+    "link",
+    "create",
+    "write",
+    "setxattr",
+    "removexattr",
+]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_every_writer_is_refused(writer: str) -> None:
+    assert refused(getattr(serving(), writer)(1, b"x", None)) == errno.EROFS
+
+
+@pytest.mark.parametrize("request_name", ["flush", "fsync"])
+def test_flush_and_fsync_stay_unknown_to_the_kernel(request_name: str) -> None:
+    arguments = (1,) if request_name == "flush" else (1, False)
+    assert refused(getattr(serving(), request_name)(*arguments)) == errno.ENOSYS
+
+
+def test_every_request_of_pyfuse3_is_decided_on() -> None:
+    undecided = {"flush", "fsync", "fsyncdir", "poll", "stacktrace", "init"}
+    requests = {name for name in vars(pyfuse3.Operations) if not name.startswith("_")}
+    requests -= {"supports_dot_lookup", "enable_writeback_cache", "enable_acl"}
+    assert requests - undecided <= set(vars(Operations))

@@ -1,0 +1,67 @@
+"""Mount options and the states of a session."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from ossmount.config import MountSettings
+from ossmount.fuse.mountpoint import Directory
+from ossmount.fuse.operations import Operations
+from ossmount.fuse.session import NOTIFY_RESEND, MountSession, State, mount_options
+
+
+def test_options_of_every_mount() -> None:
+    options = mount_options(MountSettings(), "s3://bucket/train/")
+    assert options == {"ro", "default_permissions", "fsname=s3://bucket/train/", "subtype=ossmount"}
+    assert "allow_other" in mount_options(MountSettings(allow_other=True), "s3://bucket")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("a,b", "fsname=a\\,b"), ("a\\b", "fsname=a\\\\b"), ("file:///ä", "fsname=file:///\\xe4")],
+)
+def test_a_source_cannot_smuggle_an_option(source: str, name: str) -> None:
+    assert name in mount_options(MountSettings(), source)
+
+
+def session(device: int = -1) -> MountSession:
+    operations = Operations.for_settings(MountSettings())
+    return MountSession(Directory(Path("/nowhere")), operations, device)
+
+
+def test_a_mount_only_moves_forward() -> None:
+    made = session()
+    made.advance(State.SERVING)
+    made.advance(State.DRAINING)
+    with pytest.raises(ValueError, match="from DRAINING to SERVING"):
+        made.advance(State.SERVING)
+
+
+def test_resend_is_one_header() -> None:
+    reader, writer = os.pipe()
+    assert session(writer).resend()
+    assert struct.unpack("=IiQ", os.read(reader, 100)) == (16, 7, 0) == struct.unpack("=IiQ", NOTIFY_RESEND)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_kernel_that_cannot_resend_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = os.pipe()
+    made = session(reader)  # writing to the read end fails, as EINVAL of an old kernel does
+    assert [made.resend(), made.resend()] == [False, False]
+    assert len(caplog.records) == 1
+    assert "Linux 6.9" in caplog.text
+    os.close(reader)
+    os.close(writer)
+
+
+def test_nothing_is_closed_twice() -> None:
+    made = session()
+    made.advance(State.CLOSED)
+    made.close()  # would unmount what pyfuse3 no longer has
+    assert made.state is cast("Any", State.CLOSED)

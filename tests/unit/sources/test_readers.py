@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ossmount.config import SourceSettings
-from ossmount.errors import ManifestError, SettingsError, SourceError
+from ossmount.errors import EmptySource, ManifestError, SettingsError, SourceError
 from ossmount.model import Entry
-from ossmount.sources import open_source
+from ossmount.sources import listed, open_source, readers
 from ossmount.sources.columns import parse_columns
 from tests.support.memory_store import MemoryStore, opener
 
@@ -136,3 +136,24 @@ def test_mapping() -> None:
     for bad in ("", "key", "key=", "name=x", "key=a,key=b"):
         with pytest.raises(SettingsError, match="--columns"):
             parse_columns(bad)
+
+
+def test_empty_parquet(tmp_path: Path) -> None:
+    with pytest.raises(EmptySource):
+        read(tmp_path, parquet(key=pa.array([], pa.string()), size=pa.array([], pa.int64())))
+
+
+def test_several_windows_keep_order_and_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listed, "WINDOW_ROWS", 2)
+    monkeypatch.setattr(readers, "BATCH_ROWS", 3)
+    store = MemoryStore("s3://b", {f"d/{i}": b"x" * i for i in range(20)})
+    order = [7, 3, 19, 0, 11, 5, 2, 13]
+    path = tmp_path / "m"
+    path.write_text("".join(f"{i}\tx\n" for i in order))
+    settings = SourceSettings(manifest=str(path), base_uri="s3://b/d")
+    source = open_source(None, settings, opener(store))
+    entries = [entry for batch in source.batches(lambda _: None) for entry in batch.entries()]
+    assert [entry.extent.length for entry in entries] == order
+    store.delete("d/13")
+    with pytest.raises(ManifestError, match="m:8: s3://b/d/13 does not exist"):
+        list(source.batches(lambda _: None))

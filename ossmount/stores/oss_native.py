@@ -3,7 +3,12 @@
 opendal has an ``oss`` service, but it signs V1 only (its ``OssConfig`` has no region), takes keys once, and
 normalises paths: ``a//b``, ``/x`` or ``./x`` would be other objects. Its ``http`` service fetches any URL
 through the same connection pool; each request therefore gets a URL that carries its own signature, V1 or
-V4, made from the keys of that moment. Measured (110 KB, 16 threads): 113 µs of CPU against 105 µs.
+V4, made from the keys of that moment. Measured against a local nginx (110 KB, 16 threads, CPU per GET on a
+busy machine): this 200-300 µs, opendal's ``oss`` service 190-225, urllib3 with our own signature 360, oss2
+1000-2200.
+
+opendal keeps one runtime for the whole process: a process that has used this transport must not fork
+children that use it too (they would wait for ever for threads that fork left behind).
 
 What may live here: calls of opendal. Touch it when opendal changes.
 """

@@ -86,6 +86,20 @@ def _query_v4(
 ) -> str:
     date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     scope = f"{date[:8]}/{endpoint.region}/oss/aliyun_v4_request"
+    query = _unsigned_v4(credentials, scope, date, tuple(parameters.items()))
+    path = quote(f"/{endpoint.bucket}/{key}", safe="/")
+    canonical = f"{method}\n{path}\n{query}\n\n\nUNSIGNED-PAYLOAD"
+    text = f"{ALGORITHM}\n{date}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    mac = _keyed_v4(credentials.access_key_secret, date[:8], endpoint.region).copy()
+    mac.update(text.encode())
+    return f"{query}&x-oss-signature={mac.hexdigest()}"
+
+
+@functools.lru_cache(maxsize=8)
+def _unsigned_v4(
+    credentials: Credentials, scope: str, date: str, parameters: tuple[tuple[str, str], ...]
+) -> str:
+    """The query without its signature: the same for every object that is asked for in one second."""
     sent = dict(parameters)
     sent["x-oss-signature-version"] = ALGORITHM
     sent["x-oss-credential"] = f"{credentials.access_key_id}/{scope}"
@@ -93,13 +107,7 @@ def _query_v4(
     sent["x-oss-expires"] = str(EXPIRES)
     if credentials.security_token:
         sent["x-oss-security-token"] = credentials.security_token
-    query = encode(sent)
-    path = quote(f"/{endpoint.bucket}/{key}", safe="/")
-    canonical = f"{method}\n{path}\n{query}\n\n\nUNSIGNED-PAYLOAD"
-    text = f"{ALGORITHM}\n{date}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    mac = _keyed_v4(credentials.access_key_secret, date[:8], endpoint.region).copy()
-    mac.update(text.encode())
-    return f"{query}&x-oss-signature={mac.hexdigest()}"
+    return encode(sent)
 
 
 # Keyed hashes are kept and copied: deriving V4's key anew would double the cost of a signature, and

@@ -6,9 +6,8 @@ Who may touch it: whoever adds a command, together with the function of the same
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Sequence
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, Protocol
 
 from ossmount.config import Settings
 from ossmount.model import Child, IndexInfo
@@ -76,4 +75,6 @@ class Application(Protocol):
 
 def real_application() -> Application:
     """The package's own :mod:`ossmount.app`; imported here, so that ``--help`` need not wait for it."""
-    return cast("Application", importlib.import_module("ossmount.app"))
+    from ossmount import app
+
+    return app

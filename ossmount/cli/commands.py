@@ -100,9 +100,13 @@ def list_mounts(context: Context, arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(context.out, mounts)
     elif mounts:
-        rows = ([printable(m["mountpoint"]), printable(m["source"]), time_text(m["started"])] for m in mounts)
+        rows = ([printable(m["mountpoint"]), printable(m["source"]), _since(m["started"])] for m in mounts)
         print_table(context.out, ["MOUNTPOINT", "SOURCE", "SINCE"], rows)
     return 0
+
+
+def _since(started: float) -> str:
+    return time_text(started) if started else "unknown"
 
 
 def stats_arguments(parser: argparse.ArgumentParser) -> None:

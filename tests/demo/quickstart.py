@@ -96,39 +96,37 @@ def upload(server: S3Server) -> int:
         return sum(pool.map(put, jobs))
 
 
-def ossmount(*words: str, environment: Mapping[str, str]) -> str:
-    """Runs the command as a user would; returns what it printed. Raises CalledProcessError."""
-    shown = " ".join(words)
+def ossmount(*words: str, environment: Mapping[str, str], capture: bool = False) -> str:
+    """Runs the command as a user would; returns what it printed where ``capture``. Raises SystemExit."""
     done = subprocess.run(
         [sys.executable, "-m", "ossmount.cli", *words],
         cwd=ROOT,
         env=dict(environment),
-        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if capture else None,
         text=True,
         timeout=120,
         check=False,
     )
     if done.returncode != 0:
-        raise SystemExit(f"demo: 'ossmount {shown}' ended with status {done.returncode}")
-    return done.stdout
+        raise SystemExit(f"demo: 'ossmount {' '.join(words)}' ended with status {done.returncode}")
+    return done.stdout or ""
 
 
 @contextlib.contextmanager
 def mounted(server: S3Server, mountpoint: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """The demo's bucket at ``mountpoint``, unmounted at the end whatever happens."""
+    """The demo's bucket at ``mountpoint``; nothing stays mounted there at the end, whatever happens."""
     words = ["mount", "--endpoint-url", server.endpoint_url, "--addressing-style", "path"]
     words += [f"s3://{BUCKET}/train/", str(mountpoint)]
     say(f"$ ossmount {' '.join(words)}")
-    sys.stdout.write(ossmount(*words, environment=environment))
     try:
+        ossmount(*words, environment=environment)
         yield
-    finally:
         say(f"$ ossmount umount {mountpoint}")
-        try:
-            ossmount("umount", str(mountpoint), environment=environment)
-        except BaseException:
+        ossmount("umount", str(mountpoint), environment=environment)
+    finally:
+        if f" {mountpoint} " in Path("/proc/self/mountinfo").read_text():
             subprocess.run(["fusermount3", "-uz", str(mountpoint)], check=False, capture_output=True)
-            raise
 
 
 def statistics(mountpoint: Path, environment: Mapping[str, str]) -> Fields:
@@ -136,7 +134,9 @@ def statistics(mountpoint: Path, environment: Mapping[str, str]) -> Fields:
     previous: Fields = {}
     deadline = time.monotonic() + 10 * SETTLED
     while True:
-        current = json.loads(ossmount("stats", "--json", str(mountpoint), environment=environment))
+        current = json.loads(
+            ossmount("stats", "--json", str(mountpoint), environment=environment, capture=True)
+        )
         if current == previous or time.monotonic() > deadline:
             return dict(current)
         previous = current
@@ -145,20 +145,31 @@ def statistics(mountpoint: Path, environment: Mapping[str, str]) -> Fields:
 
 def counted(counters: Fields, room: str, *names: str) -> int:
     """The sum of counters; a name that the mount does not know is an error, not a zero."""
+    known = counters[room]
+    if room == "store" and not known:
+        return 0  # no process has opened the store yet
     try:
-        return sum(int(counters[room][name]) for name in names)
+        return sum(int(known[name]) for name in names)
     except KeyError as error:
         raise SystemExit(f"demo: the mount has no counter {room}.{error.args[0]}: {counters}") from error
 
 
 def summary(counters: Fields) -> dict[str, int]:
-    """What a reader of the demo wants to know."""
+    """What a reader of the demo wants to know. What the kernel has in its page cache nobody is asked."""
     return {
         "GET requests": counted(counters, "store", "get_requests"),
         "LIST and HEAD requests": counted(counters, "store", "list_requests", "head_requests"),
-        "bytes fetched": counted(counters, "store", "bytes_read"),
-        "cache hits": counted(counters, "cache", "hits"),
+        "bytes fetched": counted(counters, "store", "get_bytes"),
+        "cache hits": counted(counters, "fetcher", "memory_hits", "cache_hits"),
+        "reads that reached the mount": counted(counters, "fetcher", "reads"),
     }
+
+
+def describe(epoch: Mapping[str, int]) -> str:
+    """One line. An image that no read reached the mount for came out of the kernel's page cache."""
+    kernel = max(0, len(CLASSES) * IMAGES_PER_CLASS - epoch["reads that reached the mount"])
+    counts = [f"{n:,} {name}" for name, n in epoch.items() if not name.startswith("reads")]
+    return ", ".join([*counts, f"{kernel:,} images from the kernel's page cache"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +222,7 @@ def _follow(process: subprocess.Popen[str], mountpoint: Path, environment: Mappi
         if line.startswith("epoch"):
             after = summary(statistics(mountpoint, environment))
             run.epochs.append({name: after[name] - before[name] for name in after})
-            say("           " + ", ".join(f"{n:,} {name}" for name, n in run.epochs[-1].items()))
+            say(f"           {describe(run.epochs[-1])}")
             before = after
             process.stdin.write("\n")
             process.stdin.flush()

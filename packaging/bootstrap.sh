@@ -129,8 +129,15 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.
 
 # --- virtual environment ---------------------------------------------------------------------------
 
+# Quiet unless it fails: builds of old source packages print pages of warnings.
 pip_install() {
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" </dev/null
+    local log status=0
+    log=$(mktemp)
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" </dev/null >"$log" 2>&1 ||
+        status=$?
+    [ "$status" = 0 ] || tail -n 40 "$log" >&2
+    rm -f "$log"
+    return "$status"
 }
 
 # optional NAME MODULE REQUIREMENT...: a package that only comparisons use.

@@ -18,7 +18,7 @@ from ossmount.config import Settings, StoreSettings
 from ossmount.errors import EmptySource, OssmountError
 from ossmount.model import ObjectId, ObjectInfo
 from ossmount.protocols import ObjectStore, OpenStore
-from ossmount.uris import BUCKET_SCHEMES, FILE_ROOT, parse_uri
+from ossmount.uris import BUCKET_SCHEMES, FILE_ROOT, join_uri, parse_uri
 
 MAX_SKEW = 600.0
 """Seconds: S3 and OSS refuse signatures 15 minutes off; a third of that is margin."""
@@ -172,11 +172,12 @@ def _list_one(store: ObjectStore, key: str, found: list[ObjectInfo]) -> str:
     if store.uri.startswith("http"):
         found.append(store.head(key))
         return f"{key} is there ({found[0].size:,} bytes)"
+    where = join_uri(store.uri, key)
     for page in store.list(key):
         found.extend(info for info in page.objects() if info.size > 0)
         if found:
-            return f"objects below {store.uri}/{key} are listed, {found[0].key!r} for one"
-    raise EmptySource(f"no object with content below {store.uri}/{key}", "check the prefix, slash included")
+            return f"objects below {where} are listed, {found[0].key!r} for one"
+    raise EmptySource(f"no object with content below {where}", "check the prefix, slash included")
 
 
 def _read_one(store: ObjectStore, info: ObjectInfo) -> str:

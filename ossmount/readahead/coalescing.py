@@ -12,6 +12,8 @@ class Span(NamedTuple):
     """Blocks of one object version that follow each other without a gap: what one GET brings."""
 
     blocks: tuple[BlockId, ...]
+    around: BlockId | None = None
+    """A longer block that holds all of the span, where the cache may have that one instead."""
 
     @property
     def object(self) -> ObjectId:

@@ -7,7 +7,7 @@ flight per block for all who wait; demand overtakes prefetch; requests and bytes
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from typing import NamedTuple
@@ -20,10 +20,11 @@ from ossmount.model import BlockId, Extent
 from ossmount.protocols import BlockCache, OpenStore
 from ossmount.readahead.coalescing import Span, coalesce
 from ossmount.readahead.flight import Arrived, Flight
-from ossmount.readahead.recent import RecentBlocks
+from ossmount.readahead.recent import RECENT_BYTES, RecentBlocks
 from ossmount.readahead.statistics import FetchStatistics
 from ossmount.readahead.threads import Executor, Mailbox, ThreadPool
 from ossmount.readahead.transfer import Fetched, Transfer
+from ossmount.readahead.window import WindowPlan, WindowPlanner, block_around
 
 SPARE_THREADS = 16
 """Threads above ``max_requests``: a thread still writes to the disk cache after its request has ended."""
@@ -58,6 +59,7 @@ class Fetcher:
         self._transfer = Transfer(open_store, cache)
         self._executor = executor or ThreadPool(settings.max_requests + SPARE_THREADS)
         self._mailbox: Mailbox[_Landing] = Mailbox(self._land)
+        self._windows = WindowPlanner(settings, _own_window(settings))
         self._flights: dict[BlockId, Flight] = {}
         self._demand: deque[Flight] = deque()
         self._ahead: dict[Flight, None] = {}
@@ -106,8 +108,11 @@ class Fetcher:
         if extent.length <= self._settings.small_file:
             data = await self._block(BlockId(extent.object, extent.offset, extent.length))
             return data if size == extent.length else data[offset : offset + size]
-        blocks = blocks_of(extent, offset, size, self._settings.block_size)
-        return await self._assemble(extent, blocks, offset, size)
+        plan = self._windows.plan(extent, offset, size)
+        if plan.ahead:
+            self.prefetch(plan.ahead, part=plan.part)
+        start = extent.offset + offset
+        return cut(await self._gather(extent, plan), start, start + size)
 
     def at_hand(self, block: BlockId) -> bytes | None:
         """The block if it is in memory."""
@@ -124,28 +129,36 @@ class Fetcher:
         self._dispatch()
         return (await self._in_time(flight, block)).pieces[block]
 
-    async def _assemble(self, extent: Extent, blocks: Sequence[BlockId], offset: int, size: int) -> bytes:
-        """``size`` bytes from ``offset`` within ``extent`` out of ``blocks``, which cover them."""
+    async def _gather(self, extent: Extent, plan: WindowPlan) -> dict[BlockId, bytes]:
+        """The wanted blocks, or longer ones around them, that are at hand, on their way, or fetched now."""
         pieces: dict[BlockId, bytes] = {}
         flights: dict[BlockId, Flight] = {}
-        missing = []
-        for block in blocks:
-            if (data := self.at_hand(block)) is not None:
-                self._count.memory_hits += 1
-                pieces[block] = data
-            elif (flight := self._join(block)) is not None:
-                flights[block] = flight
-            else:
-                missing.append(block)
-        for span in coalesce(missing, self._settings.part_size):
-            flights.update(dict.fromkeys(span.blocks, self._launch(span, demand=True)))
+        missing: dict[BlockId | None, list[BlockId]] = {}
+        for block in plan.wanted:
+            around = block_around(extent, block, self._settings.block_size) if plan.sub else None
+            if not any(self._find(b, pieces, flights) for b in (block, around) if b is not None):
+                missing.setdefault(around, []).append(block)
+        for around, blocks in missing.items():
+            for span in coalesce(blocks, self._settings.part_size):
+                flight = self._launch(Span(span.blocks, around), demand=True)
+                flights.update(dict.fromkeys(span.blocks, flight))
         self._dispatch()
         for block, flight in flights.items():
             pieces[block] = (await self._in_time(flight, block)).pieces[block]
-        start = extent.offset + offset - blocks[0].offset
-        if len(blocks) == 1:
-            return pieces[blocks[0]][start : start + size]
-        return b"".join(pieces[block] for block in blocks)[start : start + size]
+        return pieces
+
+    def _find(self, block: BlockId, pieces: dict[BlockId, bytes], flights: dict[BlockId, Flight]) -> bool:
+        """Adds ``block`` to what it can be had from without a new request; False where there is none."""
+        if block in pieces or block in flights:
+            return True
+        if (data := self.at_hand(block)) is not None:
+            self._count.memory_hits += 1
+            pieces[block] = data
+        elif (flight := self._join(block)) is not None:
+            flights[block] = flight
+        else:
+            return False
+        return True
 
     async def _in_time(self, flight: Flight, block: BlockId) -> Fetched:
         with trio.move_on_after(self._settings.read_deadline):
@@ -156,14 +169,14 @@ class Fetcher:
             "check the network and the endpoint, or raise --read-deadline",
         )
 
-    def prefetch(self, blocks: Iterable[BlockId], arrived: Arrived | None = None) -> int:
+    def prefetch(self, blocks: Iterable[BlockId], arrived: Arrived | None = None, part: int = 0) -> int:
         """Queues blocks that a program may want soon; returns how many were not under way already.
 
         Does not wait, and never raises: a prefetch that fails is counted. ``arrived`` is called in a
-        worker thread with each block.
+        worker thread with each block. ``part``: most bytes of a GET, if less than ``part_size``.
         """
         wanted = [b for b in blocks if b not in self._flights and self.at_hand(b) is None]
-        for span in coalesce(wanted, self._settings.part_size):
+        for span in coalesce(wanted, part or self._settings.part_size):
             self._launch(span, demand=False, arrived=arrived)
         self._count.prefetched += len(wanted)
         self._dispatch()
@@ -265,12 +278,21 @@ class Fetcher:
         self._count.bytes_fetched += sum(block.length for block in fetched.fresh)
 
 
-def blocks_of(extent: Extent, offset: int, size: int, block_size: int) -> list[BlockId]:
-    """The aligned blocks of ``extent`` that cover ``[offset, offset + size)``, which must lie within it."""
-    first, last = offset // block_size, (offset + size - 1) // block_size
-    return [
-        BlockId(
-            extent.object, extent.offset + i * block_size, min(block_size, extent.length - i * block_size)
-        )
-        for i in range(first, last + 1)
-    ]
+def cut(pieces: Mapping[BlockId, bytes], start: int, end: int) -> bytes:
+    """Bytes ``[start, end)`` of the object out of blocks that cover them and may overlap."""
+    parts, position = [], start
+    for block in sorted(pieces, key=lambda block: block.offset):
+        if block.offset + block.length > position:
+            parts.append(pieces[block][position - block.offset : end - block.offset])
+            position = block.offset + block.length
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _own_window(settings: ReadaheadSettings) -> int:
+    """Bytes that a process that answers programs reads ahead in large files itself.
+
+    None where prefetchers do it and push into the kernel. Otherwise half of what memory holds: what is
+    read ahead must still be there when it is read.
+    """
+    by_others = settings.prefetchers > 0 and settings.push
+    return 0 if by_others or settings.readahead == "off" else min(RECENT_BYTES // 2, settings.max_bytes)

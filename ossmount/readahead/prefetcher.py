@@ -18,8 +18,9 @@ from ossmount.model import BlockId, FileRef
 from ossmount.protocols import Index
 from ossmount.readahead.dataset import DatasetPlanner
 from ossmount.readahead.fetcher import Fetcher
-from ossmount.readahead.messages import Decoder, Known, Listed, Observation, Opened
+from ossmount.readahead.messages import Decoder, Known, Listed, Observation, Opened, Read
 from ossmount.readahead.observer import Channel, descriptor_of
+from ossmount.readahead.window import WindowPlanner
 
 Push = Callable[[int, int, bytes], bool]
 """``push(ino, offset, data)`` puts bytes into the kernel's page cache; False where it knows no such inode."""
@@ -27,6 +28,9 @@ Push = Callable[[int, int, bytes], bool]
 NAP_SECONDS = 0.002
 """Observations are taken in together at most so often: a wake-up for each would cost more than its plan,
 and one store request takes longer than this nap."""
+
+PAGE = 4096
+"""What the kernel reads at least."""
 
 CHUNK = 1 << 16
 """Bytes read from the pipe at once."""
@@ -56,6 +60,7 @@ class Prefetcher:
         self._push = push if self._settings.push else None
         self._push_budget = push_budget
         self._number, self._of = share
+        self._windows = WindowPlanner(self._settings)
         self._decoder = Decoder()
         self._observed = self._files = self._pushed = self._unpushed = 0
         fetcher.on_room = self._pump
@@ -107,8 +112,26 @@ class Prefetcher:
                 self._planner.listed(ino)
             case Known(inos, begin):
                 self._planner.know(inos, begin=begin)
-            case _:
-                self._planner.read(observation.ino)
+            case Read(ino, offset, size):
+                self._planner.read(ino)
+                self._follow(ino, offset, size)
+
+    def _follow(self, ino: int, offset: int, size: int) -> None:
+        """Large files: fetches ahead of the stream, and pushes all but a tripwire.
+
+        Pushed pages are read without a word to us. So a page amid each stretch is left out: its READ says
+        that the program has come so far, while half of the stretch still lies before it.
+        """
+        extent = self._index.extent(ino)
+        size = min(size, extent.length - offset)
+        mine = ino % self._of == self._number and self._settings.readahead != "off"
+        if not mine or extent.length <= self._settings.small_file or size <= 0:
+            return
+        plan = self._windows.plan(extent, offset, size)
+        if plan.ahead:
+            tripwire = plan.ahead[len(plan.ahead) // 2].offset
+            arrived = partial(self._arrived, ino, extent.offset, tripwire) if self._push else None
+            self._fetcher.prefetch(plan.ahead, arrived, plan.part)
 
     def _pump(self) -> None:
         """Fills the fetcher's room. Called when there is news, and when a flight has landed."""
@@ -121,13 +144,14 @@ class Prefetcher:
         extent = self._index.extent(ref.ino)
         block = BlockId(extent.object, extent.offset, extent.length)
         within = self._planner.pending_bytes <= self._push_budget
-        arrived = partial(self._arrived, ref.ino, extent.offset) if within and self._push else None
+        arrived = partial(self._arrived, ref.ino, extent.offset, None) if within and self._push else None
         self._files += 1
         self._fetcher.prefetch([block], arrived)
 
-    def _arrived(self, ino: int, start: int, block: BlockId, data: bytes) -> None:
-        """In a worker thread: the bytes go to the kernel before the program opens the file."""
-        if self._push is not None and self._push(ino, block.offset - start, data):
+    def _arrived(self, ino: int, start: int, tripwire: int | None, block: BlockId, data: bytes) -> None:
+        """In a worker thread: the bytes go to the kernel before the program asks for them."""
+        skip = PAGE if block.offset == tripwire else 0
+        if self._push is not None and self._push(ino, block.offset - start + skip, data[skip:]):
             self._pushed += 1
         else:
             self._unpushed += 1

@@ -26,6 +26,8 @@ class Transfer:
 
     def fetch(self, span: Span, *, ask_cache: bool = True) -> Fetched:
         """All blocks of ``span``. Neighbours that the cache lacks come in one GET. Raises StoreError."""
+        if span.around is not None and ask_cache and (found := self._inside(span, span.around)):
+            return found
         if len(span.blocks) == 1:
             return self._fetch_one(span.blocks[0], ask_cache)
         pieces: dict[BlockId, bytes] = {}
@@ -39,6 +41,13 @@ class Transfer:
             pieces.update(self._get(run))
         return Fetched(pieces, missing, len(runs))
 
+    def _inside(self, span: Span, around: BlockId) -> Fetched | None:
+        """The span out of a longer block that the cache has."""
+        data = self._cache.get(around)
+        if data is None:
+            return None
+        return Fetched(_cut(span, data, around.offset), [], 0)
+
     def _fetch_one(self, block: BlockId, ask_cache: bool) -> Fetched:
         """Small files: the hot path, without the bookkeeping of runs."""
         data = self._cache.get(block) if ask_cache else None
@@ -49,12 +58,15 @@ class Transfer:
 
     def _get(self, run: Span) -> dict[BlockId, bytes]:
         body = self._open_store(run.object.store).get_range(run.object, run.offset, run.length)
-        if len(run.blocks) == 1:
-            return {run.blocks[0]: body}
-        view, start = memoryview(body), run.offset
-        return {b: bytes(view[b.offset - start : b.offset - start + b.length]) for b in run.blocks}
+        return {run.blocks[0]: body} if len(run.blocks) == 1 else _cut(run, body, run.offset)
 
     def keep(self, fetched: Fetched) -> None:
         """Puts what came from the store into the cache. Called when the readers have been answered."""
         for block in fetched.fresh:
             self._cache.put(block, fetched.pieces[block])
+
+
+def _cut(span: Span, data: bytes, start: int) -> dict[BlockId, bytes]:
+    """The blocks of ``span`` out of ``data``, whose first byte is ``start`` of the object."""
+    view = memoryview(data)
+    return {b: bytes(view[b.offset - start : b.offset - start + b.length]) for b in span.blocks}

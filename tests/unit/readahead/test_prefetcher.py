@@ -11,6 +11,7 @@ import trio.testing
 from ossmount.config import ReadaheadSettings
 from ossmount.model import Entry, Extent
 from ossmount.readahead import DatasetPlanner, Fetcher, Observer, Prefetcher, observation_pipe
+from ossmount.readahead.messages import read_frame
 from tests.support.executors import DictCache, ImmediateExecutor, ManualExecutor
 from tests.support.memory_index import MemoryIndex
 from tests.support.memory_store import MemoryStore, opener
@@ -121,3 +122,32 @@ async def test_without_push_files_go_to_the_cache_only() -> None:
     await trio.testing.wait_all_tasks_blocked()
     assert world.kernel.pages == {}
     assert len(world.cache.blocks) == len(world.inos)
+
+
+async def test_a_large_file_is_pushed_ahead_of_its_reader_but_for_the_tripwires() -> None:
+    data = random.Random(2).randbytes(40 << 20)
+    store, pages = MemoryStore("s3://b", {"big": data}), {}
+    target = store.id_of("big")
+    index = MemoryIndex([Entry(b"big", Extent(target, 0, len(data)), None, 0)])
+    fetcher = Fetcher(opener(store), DictCache(), SETTINGS, executor=ImmediateExecutor())
+    lock = threading.Lock()
+
+    def push(ino: int, offset: int, part: bytes) -> bool:
+        with lock:
+            assert data[offset : offset + len(part)] == part
+            pages.update(dict.fromkeys(range(offset // 4096, (offset + len(part)) // 4096)))
+        return True
+
+    ino = index.ino(b"big")
+    subject = Prefetcher(index, fetcher, DatasetPlanner(index, SETTINGS), push, settings=SETTINGS)
+    reads, position = 0, 0
+    while position < len(data):
+        if position // 4096 not in pages:
+            reads += 1
+            size = min(1 << 20, len(data) - position) if reads <= 3 else 4096
+            subject.take_in(read_frame(ino, position, size))
+            await trio.testing.wait_all_tasks_blocked()
+            position += size
+        else:
+            position += 4096
+    assert reads <= 8

@@ -1,0 +1,149 @@
+"""The window of large files: which blocks a read wants now, and which ahead. Pure; no I/O, no clock.
+
+Blocks are canonical, so that equal bytes have one name in the cache: aligned to ``block_size`` from the
+start of the extent; reads that do not follow another and are short want sub-blocks of 128 KiB instead,
+so that a random read of 128 KiB fetches 128 KiB (256 KiB where it is not aligned) and not megabytes.
+
+READs of one program arrive out of order and by several processes, and where pages are pushed into the
+kernel most never arrive: a stream goes on wherever a READ falls near its end or its frontier. What is
+remembered here are hints in a bounded table; an answer never depends on them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ossmount.config import ReadaheadSettings
+from ossmount.model import BlockId, Extent
+
+SUB_BLOCK = 128 << 10
+"""What a read that follows no other fetches: the kernel's own default readahead."""
+
+TOLERANCE = 2 << 20
+"""Bytes by which READs of a stream may come early or late: two of the kernel's largest readaheads."""
+
+CONFIRMED = 2
+"""Reads that must follow the first one before anything is read ahead."""
+
+EAGERNESS = 4
+"""The window is so many times what the stream has read: it grows fivefold each time it is used up."""
+
+PARALLEL = 8
+"""GETs that a small window is cut into; a large one has parts of ``part_size``, tens of them."""
+
+STREAMS_PER_FILE = 32
+"""Threads reading one file that are told apart."""
+
+FILES = 256
+"""Files whose streams are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPlan:
+    """What one read leads to.
+
+    ``wanted`` covers the read; ``sub`` says that it consists of sub-blocks. ``ahead`` follows the stream
+    and is fetched in GETs of up to ``part`` bytes.
+    """
+
+    wanted: Sequence[BlockId]
+    sub: bool
+    ahead: Sequence[BlockId] = ()
+    part: int = 0
+
+
+class _Stream:
+    """One reader in one file; offsets within the extent."""
+
+    __slots__ = ("end", "follows", "frontier", "start")
+
+    def __init__(self, start: int, end: int) -> None:
+        self.start = start
+        self.end = end
+        self.frontier = 0
+        """Behind what was planned; 0 where nothing was."""
+        self.follows = 0
+
+    def takes(self, offset: int) -> bool:
+        """Whether a read at ``offset`` belongs to this stream; the first that follows must be exact."""
+        if self.follows == 0:
+            return offset == self.end
+        return self.end - TOLERANCE <= offset <= max(self.end, self.frontier) + TOLERANCE
+
+
+class WindowPlanner:
+    """Plans for all large files of one process. ``largest``: bytes that may be planned ahead of a stream."""
+
+    def __init__(self, settings: ReadaheadSettings, largest: int | None = None) -> None:
+        self._block = settings.block_size
+        self._sub = min(SUB_BLOCK, settings.block_size)
+        self._part = settings.part_size
+        self._largest = settings.max_bytes if largest is None else largest
+        self._files: OrderedDict[Extent, list[_Stream]] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"WindowPlanner({len(self._files)} files)"
+
+    def plan(self, extent: Extent, offset: int, size: int) -> WindowPlan:
+        """For a read of ``size`` ≥ 1 bytes from ``offset``, which must lie within ``extent``."""
+        stream = self._stream(extent, offset, offset + size)
+        follows = stream.follows >= CONFIRMED
+        sub = not follows and size <= self._block // 2
+        wanted = blocks_of(extent, offset, size, self._sub if sub else self._block)
+        if not follows or self._largest == 0:
+            return WindowPlan(wanted, sub)
+        window = min(self._largest, EAGERNESS * (stream.end - stream.start))
+        part = min(self._part, max(1, window // PARALLEL // self._block) * self._block)
+        return WindowPlan(wanted, sub, self._ahead(extent, stream, window), part)
+
+    def _stream(self, extent: Extent, offset: int, end: int) -> _Stream:
+        streams = self._files.get(extent)
+        if streams is None:
+            streams = self._files[extent] = []
+            if len(self._files) > FILES:
+                self._files.popitem(last=False)
+        else:
+            self._files.move_to_end(extent)
+        for i, stream in enumerate(streams):
+            if stream.takes(offset):
+                stream.follows += 1
+                stream.end = max(stream.end, end)
+                streams.append(streams.pop(i))
+                return stream
+        streams.append(_Stream(offset, end))
+        if len(streams) > STREAMS_PER_FILE:
+            streams.pop(0)
+        return streams[-1]
+
+    def _ahead(self, extent: Extent, stream: _Stream, window: int) -> list[BlockId]:
+        """The next blocks, when less than half of the window is planned beyond the stream's end."""
+        if stream.frontier - stream.end >= window // 2:
+            return []
+        start = max(stream.frontier, _up(stream.end, self._block))
+        stop = min(extent.length, _up(stream.end + window, self._block))
+        if start >= stop:
+            return []
+        stream.frontier = stop
+        return blocks_of(extent, start, stop - start, self._block)
+
+
+def blocks_of(extent: Extent, offset: int, size: int, block_size: int) -> list[BlockId]:
+    """The aligned blocks of ``extent`` that cover ``[offset, offset + size)``, which must lie within it."""
+    first, last = offset // block_size, (offset + size - 1) // block_size
+    return [
+        BlockId(
+            extent.object, extent.offset + i * block_size, min(block_size, extent.length - i * block_size)
+        )
+        for i in range(first, last + 1)
+    ]
+
+
+def block_around(extent: Extent, sub: BlockId, block_size: int) -> BlockId:
+    """The block of ``block_size`` that holds the sub-block ``sub``."""
+    return blocks_of(extent, sub.offset - extent.offset, 1, block_size)[0]
+
+
+def _up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ossmount.config import ReadaheadSettings
+from ossmount.model import BlockId, Extent, ObjectId
+from ossmount.readahead import Fetcher
+from ossmount.readahead.window import FILES, STREAMS_PER_FILE, SUB_BLOCK, WindowPlanner, block_around
+from tests.support.executors import DictCache, ImmediateExecutor
+from tests.support.memory_store import MemoryStore, opener
+
+MIB = 1 << 20
+SETTINGS = ReadaheadSettings()
+BIG = Extent(ObjectId("s3://b", "big", "e", 1100 * MIB), 5 * MIB + 3, 1024 * MIB)
+
+
+def span(blocks: Sequence[BlockId]) -> int:
+    return sum(block.length for block in blocks)
+
+
+def test_random_reads_of_128_kib_fetch_no_megabytes() -> None:
+    planner, rng = WindowPlanner(SETTINGS), random.Random(4)
+    reads = 2000
+    fetched = 0
+    for _ in range(reads):
+        plan = planner.plan(BIG, rng.randrange(0, BIG.length - SUB_BLOCK), SUB_BLOCK)
+        assert span(plan.wanted) <= 2 * SUB_BLOCK
+        fetched += span(plan.wanted) + span(plan.ahead)
+    assert fetched <= reads * 2 * SUB_BLOCK
+
+
+def test_a_sequential_read_soon_has_tens_of_parts_ahead() -> None:
+    planner, offset, widest, frontier = WindowPlanner(SETTINGS), 0, 0, 0
+    ahead: list[BlockId] = []
+    while offset < BIG.length:
+        plan = planner.plan(BIG, offset, MIB)
+        offset += MIB
+        ahead += plan.ahead
+        if plan.ahead:
+            frontier = plan.ahead[-1].offset + plan.ahead[-1].length - BIG.offset
+            assert plan.part % SETTINGS.block_size == 0
+            assert 0 < plan.part <= SETTINGS.part_size
+        widest = max(widest, frontier - offset)
+    assert len(ahead) == len(set(ahead))
+    assert span(ahead) >= BIG.length - 4 * MIB
+    assert SETTINGS.max_bytes - SETTINGS.block_size <= widest <= SETTINGS.max_bytes + SETTINGS.block_size
+
+
+def test_a_small_window_is_cut_into_parallel_parts() -> None:
+    planner = WindowPlanner(SETTINGS)
+    plans = [planner.plan(BIG, i * MIB, MIB) for i in range(3)]
+    assert [bool(plan.ahead) for plan in plans] == [False, False, True]
+    assert plans[2].part == MIB
+
+
+def test_reads_out_of_order_are_still_a_stream() -> None:
+    planner, ahead = WindowPlanner(SETTINGS), []
+    order = [0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 11]
+    for i in order:
+        ahead += planner.plan(BIG, i * MIB, MIB).ahead
+    assert span(ahead) >= 20 * MIB
+
+
+def test_a_stream_goes_on_at_its_frontier_when_pushed_pages_are_read_unseen() -> None:
+    planner = WindowPlanner(SETTINGS)
+    for i in range(3):
+        plan = planner.plan(BIG, i * MIB, MIB)
+    for _ in range(4):
+        tripwire = plan.ahead[len(plan.ahead) // 2].offset - BIG.offset
+        plan = planner.plan(BIG, tripwire, 4096)
+        assert plan.ahead, "the window must move on"
+    assert span(plan.ahead) > 50 * MIB
+
+
+def test_interleaved_readers_of_one_file_have_a_window_each() -> None:
+    planner, bases = WindowPlanner(SETTINGS), [100 * MIB * i for i in range(8)]
+    ahead: list[BlockId] = []
+    for step in range(10):
+        for base in bases:
+            ahead += planner.plan(BIG, base + step * MIB, MIB).ahead
+    assert len(ahead) == len(set(ahead))
+    assert span(ahead) > 8 * 20 * MIB
+
+
+def test_without_a_window_only_what_is_read_is_wanted() -> None:
+    planner = WindowPlanner(SETTINGS, largest=0)
+    assert not any(planner.plan(BIG, i * MIB, MIB).ahead for i in range(50))
+
+
+def test_memory_is_bounded() -> None:
+    planner = WindowPlanner(SETTINGS)
+    for i in range(FILES + 50):
+        planner.plan(BIG._replace(offset=i), 0, MIB)
+    for i in range(STREAMS_PER_FILE + 50):
+        planner.plan(BIG, i * 10 * MIB, MIB)
+    assert len(planner._files) == FILES
+    assert len(planner._files[BIG]) == STREAMS_PER_FILE
+
+
+SMALL = ReadaheadSettings(block_size=64, part_size=256, max_bytes=1024)
+
+
+@given(
+    offset=st.integers(0, 1000),
+    length=st.integers(1, 5000),
+    reads=st.lists(st.tuples(st.integers(0, 4999), st.integers(1, 600)), max_size=60),
+)
+@settings(max_examples=60, deadline=None)
+def test_plans_cover_reads_with_canonical_blocks_inside_the_extent(
+    offset: int, length: int, reads: list[tuple[int, int]]
+) -> None:
+    extent = Extent(ObjectId("s3://b", "k", "e", 9000), offset, length)
+    planner = WindowPlanner(SMALL)
+    for start, size in reads:
+        start = min(start, length - 1)
+        size = min(size, length - start)
+        plan = planner.plan(extent, start, size)
+        first, last = plan.wanted[0], plan.wanted[-1]
+        assert first.offset <= offset + start
+        assert last.offset + last.length >= offset + start + size
+        assert span(plan.ahead) <= SMALL.max_bytes + 2 * SMALL.block_size
+        for block in (*plan.wanted, *plan.ahead):
+            assert (block.offset - offset) % 64 == 0
+            assert block.length == min(64, offset + length - block.offset)
+
+
+def test_the_block_around_a_sub_block() -> None:
+    sub = BlockId(BIG.object, BIG.offset + 9 * SUB_BLOCK, SUB_BLOCK)
+    assert block_around(BIG, sub, MIB) == BlockId(BIG.object, BIG.offset + MIB, MIB)
+
+
+@pytest.mark.trio
+async def test_the_fetcher_uses_a_cached_block_for_a_random_read_within_it() -> None:
+    data = random.Random(1).randbytes(6 * MIB)
+    store, cache = MemoryStore("s3://b", {"k": data}), DictCache()
+    extent = Extent(store.id_of("k"), 0, len(data))
+    first = Fetcher(opener(store), cache, SETTINGS, executor=ImmediateExecutor())
+    assert await first.read(extent, 2 * MIB, MIB) == data[2 * MIB : 3 * MIB]
+    for fetcher in (first, Fetcher(opener(store), cache, SETTINGS, executor=ImmediateExecutor())):
+        start = 2 * MIB + 300_000
+        assert await fetcher.read(extent, start, 1000) == data[start : start + 1000]
+        assert store.requests["GET"] == 1
+    await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.mark.trio
+async def test_a_process_without_prefetchers_reads_ahead_itself() -> None:
+    data = random.Random(1).randbytes(24 * MIB)
+    store = MemoryStore("s3://b", {"k": data})
+    extent = Extent(store.id_of("k"), 0, len(data))
+    fetcher = Fetcher(
+        opener(store), DictCache(), ReadaheadSettings(prefetchers=0), executor=ImmediateExecutor()
+    )
+    for i in range(24):
+        assert await fetcher.read(extent, i * MIB, MIB) == data[i * MIB : (i + 1) * MIB]
+        await trio.testing.wait_all_tasks_blocked()
+    assert fetcher.statistics()["bytes_fetched"] == len(data)
+    assert fetcher.statistics()["memory_hits"] >= 15

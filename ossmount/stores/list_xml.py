@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote_plus
 
 from ossmount.model import ListPage
@@ -26,6 +26,8 @@ _MODIFIED = re.compile(r"<LastModified>([^<]+)</LastModified>")
 _PREFIX = re.compile(r"<CommonPrefixes>\s*<Prefix>([^<]+)</Prefix>\s*</CommonPrefixes>")
 _TRUNCATED = re.compile(r"<IsTruncated>\s*(true|false)\s*</IsTruncated>")
 _TOKEN = re.compile(r"<NextContinuationToken>([^<]+)</NextContinuationToken>")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _ENTITIES = {"&quot;": '"', "&#34;": '"', "&lt;": "<", "&gt;": ">", "&apos;": "'", "&#39;": "'", "&amp;": "&"}
 
 
@@ -83,4 +85,4 @@ def nanoseconds(iso: str) -> int:
     moment = datetime.fromisoformat(iso)
     if moment.tzinfo is None:
         raise ValueError(f"{iso} has no time zone")
-    return round(moment.timestamp() * 1e6) * 1000
+    return (moment - _EPOCH) // _MICROSECOND * 1000

@@ -134,13 +134,14 @@ class S3Store:
         """obstore's client; on AWS it must know the bucket's region, which boto3 finds out by itself."""
         if not self._region and self._settings.endpoint_url is None:
             self._region = discover_region(client, self._bucket)
-            client = make_client(self._session, self._settings, self._region)
+        region = self._region or FALLBACK_REGION
+        url = base_url(make_client(self._session, self._settings, region), self._bucket)
         return s3_native.make_native(
             self._session,
             self._settings,
             self._bucket,
-            base_url(client, self._bucket),
-            self._region or FALLBACK_REGION,
+            url,
+            region,
             ca_bundle(self._session),
         )
 

@@ -113,9 +113,7 @@ def from_native(error: Exception, bucket: str, key: str, region: str = "") -> St
     if isinstance(error, native.PreconditionError):
         return changed(place)
     if isinstance(error, native.UnauthenticatedError | native.PermissionDeniedError):
-        return AccessDenied(f"{place}: access denied", _REMEDY_KEYS)
-    if isinstance(error.__cause__, StoreError):
-        return error.__cause__
+        return AccessDenied(f"{place}: access denied: {one_line(error)}", _REMEDY_KEYS)
     return StoreUnavailable(f"{place}: {one_line(error)}", _REMEDY_ENDPOINT)
 
 

@@ -59,17 +59,29 @@ def make_client(session: boto3.session.Session, settings: StoreSettings, region:
         raise from_boto(error, "") from error
 
 
+class _Asked(Exception):
+    """Carries the URL of a request that was made ready and is not sent."""
+
+
 def base_url(client: S3Client, bucket: str) -> str:
-    """The URL under which boto3 finds the bucket's keys, without a trailing slash.
+    """The URL under which boto3 finds the bucket's keys, without a trailing slash. Sends nothing.
 
     boto3 is asked instead of imitated: endpoint variables, profiles, dual stack, FIPS, acceleration and
-    the addressing style all decide it.
+    the addressing style all decide it. (Its presigned URLs would not do: they name the global endpoint.)
+    ``client`` can make no other requests afterwards.
     """
+
+    def stop(request: Any, **_: Any) -> None:
+        raise _Asked(request.url)
+
+    client.meta.events.register("before-send.s3.HeadObject", stop)
     try:
-        url: str = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": _PROBE_KEY})
+        client.head_object(Bucket=bucket, Key=_PROBE_KEY)
+    except _Asked as asked:
+        return str(asked).partition("?")[0].removesuffix(f"/{_PROBE_KEY}")
     except (BotoCoreError, ClientError) as error:
         raise from_boto(error, bucket) from error
-    return url.partition("?")[0].removesuffix(f"/{_PROBE_KEY}")
+    raise AssertionError("botocore sent a request that was stopped")
 
 
 def ca_bundle(session: boto3.session.Session) -> str | None:

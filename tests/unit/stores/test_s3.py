@@ -108,7 +108,7 @@ def test_credentials_of_a_process(
 @pytest.mark.parametrize("transport", ["native", "sdk"])
 def test_no_credentials(s3_gateway: S3Server, transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = S3Store("unit", StoreSettings(endpoint_url=s3_gateway.endpoint_url, transport=transport))
-    with pytest.raises(AccessDenied, match="no usable credentials|no credentials found"):
+    with pytest.raises(AccessDenied, match=r"no usable credentials|no credentials found"):
         read(store)
 
 

@@ -119,7 +119,10 @@ def test_errors_of_the_tree() -> None:
     assert refused(operations.open(999, os.O_RDONLY, CONTEXT)) == errno.ENOENT
 
 
-WRITERS = [
+WRITERS = (
+    *("setattr", "mknod", "mkdir", "unlink", "rmdir", "symlink", "rename", "link", "create", "write"),
+    *("setxattr", "removexattr"),
+)
     "setattr",
     "mknod",
     "mkdir",

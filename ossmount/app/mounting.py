@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import select
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ossmount.app.composition import Plan, run_prefetcher, serve_worker
+from ossmount.app.composition import plan_mount, run_prefetcher, serve_worker
 from ossmount.app.daemon import in_background
 from ossmount.app.indexes import ChosenIndex, cache_directory, choose_index
 from ossmount.app.isolation import in_child
@@ -68,30 +67,19 @@ class Mounting:
             supervisor=os.getpid(),
             generation=self.chosen.info.generation,
         )
-        plan = Plan(
-            index=self.chosen.path,
-            settings=self.settings,
-            runtime=record.write(),
-            observations=socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM),
-        )
+        plan = plan_mount(self.chosen.path, self.settings, record.write())
         try:
             return supervisor.run_mount(
                 self.mountpoint,
                 self.settings.mount,
                 source=self.chosen.info.source,
                 serve=partial(serve_worker, plan),
-                prefetchers=self.prefetchers,
+                prefetchers=len(plan.observations),
                 prefetch=partial(run_prefetcher, plan),
                 callbacks=Callbacks(on_serving=on_serving),
             )
         finally:
             remove_record(record.mountpoint)
-
-    @property
-    def prefetchers(self) -> int:
-        """How many processes fetch ahead."""
-        settings = self.settings.readahead
-        return 0 if settings.readahead in {"off", "file"} else settings.prefetchers
 
 
 def mount(

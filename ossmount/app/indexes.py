@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ossmount import index, sources
 from ossmount.app.isolation import in_child
+from ossmount.app.standard_input import standard_input_as_file
 from ossmount.config import CacheSettings, Settings
 from ossmount.errors import CacheError, SettingsError
 from ossmount.model import IndexInfo
@@ -65,6 +66,11 @@ def choose_index(uris: Sequence[str], settings: Settings, report: Report) -> Cho
 
     Raises SettingsError, SourceError, StoreError, IndexFileError.
     """
+    with standard_input_as_file(settings, cache_directory(settings.cache) / "indexes") as settled:
+        return _choose_index(uris, settled, report)
+
+
+def _choose_index(uris: Sequence[str], settings: Settings, report: Report) -> ChosenIndex:
     path = Path(settings.index.index).absolute() if settings.index.index else _kept_path(uris, settings)
     if path.exists() and not settings.index.rebuild:
         return ChosenIndex(path, in_child(lambda: index_info(path)), built=False)
@@ -120,6 +126,9 @@ def _kept_path(uris: Sequence[str], settings: Settings) -> Path:
         "objects": settings.source.objects,
         "objects_version": _local_version(settings.source.objects),
         "base_uri": settings.source.base_uri,
+        "columns": settings.source.columns,
+        "manifest_parser": settings.source.manifest_parser,
+        "on_missing": settings.source.on_missing,
         "endpoint": settings.store.endpoint_url,
         "layout": settings.index.layout,
         "unlabelled": settings.index.unlabelled,
@@ -131,8 +140,11 @@ def _kept_path(uris: Sequence[str], settings: Settings) -> Path:
 
 
 def _local_version(name: str | None) -> list[int] | None:
-    """Size and modification time of a local file; None for a URI, or where there is none."""
-    if name is None or "://" in name:
+    """Size and modification time of a local file; None for a URI, or where there is none.
+
+    A file made of standard input has its content in its name, and a new time at each mount.
+    """
+    if name is None or "://" in name or Path(name).name.startswith("stdin-"):
         return None
     try:
         status = Path(name).stat()

@@ -43,6 +43,13 @@ LEAST_SEGMENT = 4 * MIB
 SEGMENTS_WANTED = 128
 """Eviction frees 1/128 of the cache at a time, and the processes' open segments stay a small part of it."""
 
+NUMBERS_SKIPPED = 1 << 16
+"""Segment numbers left out when the state was lost: more than were ever alive at once above the newest found.
+
+So a number never comes back, and nobody takes a later segment for the one in which a block was verified.
+Where no segment is left to tell, the time in seconds is the first number, and the table is made anew.
+"""
+
 LEAST_CAPACITY = 2 * MIB
 """One block of 1 MiB (``--block-size``) with the table and the state beside it, and some air."""
 

@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -140,8 +141,11 @@ class Folder:
         """The state brought in line with the files that are there (a crash may have come between the two)."""
         names = [entry.name for entry in os.scandir(self._dir.fd)]
         sizes = self._sizes(names, layout.SEGMENT_NAME)
+        for number in [n for n, size in sizes.items() if size > layout.LARGEST_SEGMENT]:
+            self._remove(layout.segment_name(number))  # not ours: no segment gets that large
+            del sizes[number]
         if state is None:
-            state = self._guessed(self._sizes(names, layout.TABLE_NAME), len(sizes))
+            state = self._guessed(self._sizes(names, layout.TABLE_NAME), sizes)
         state.segments = [s for s in state.segments if s.number in sizes or not s.full]
         known = {s.number for s in state.segments}
         estimate = int(state.buckets * BUCKET_SLOTS * FULL / 2) // max(1, len(sizes))
@@ -160,18 +164,21 @@ class Folder:
             return Segment(number, max(size, 1), blocks, full=True, stamp=clock)
         return Segment(number, max(size, layout.segment_size(self._capacity)), blocks, stamp=clock)
 
-    def _guessed(self, tables: dict[int, int], segments: int) -> State:
-        """A state without memory: the newest complete table, no clock.
+    def _guessed(self, tables: dict[int, int], segments: dict[int, int]) -> State:
+        """A state without memory: the newest complete table (if it has segments), no clock.
 
         The segments are added by the caller.
         """
         if segments:
-            _log.warning("cache %s: state damaged, rebuilt from %d segments", self.path, segments)
-        for epoch in sorted(tables, reverse=True):
+            _log.warning("cache %s: state damaged, rebuilt from %d segments", self.path, len(segments))
+        state = State(self._capacity, max(tables, default=0) + 1, layout.first_buckets(self._capacity))
+        state.next_segment = max(max(segments, default=0) + layout.NUMBERS_SKIPPED, int(time.time()))
+        for epoch in sorted(tables, reverse=True) if segments else ():
             buckets = tables[epoch] // BUCKET_BYTES
             if buckets >= layout.LEAST_BUCKETS and buckets & (buckets - 1) == 0:
-                return State(self._capacity, epoch, buckets)
-        return State(self._capacity, max(tables, default=0), layout.first_buckets(self._capacity))
+                state.table_epoch, state.buckets = epoch, buckets
+                break
+        return state
 
     def _sizes(self, names: Iterable[str], pattern: re.Pattern[str]) -> dict[int, int]:
         matches = [m for name in names if (m := pattern.fullmatch(name))]
@@ -288,7 +295,7 @@ class Folder:
         state.next_segment += 1
         state.segments.append(segment)
         self._store(state)
-        file = self._file(layout.segment_name(segment.number), os.O_RDWR | os.O_CREAT)
+        file = self._file(layout.segment_name(segment.number), os.O_RDWR | os.O_CREAT | os.O_EXCL)
         return Lease(segment.number, file, size, 0) if try_lock(file.fd) else None
 
     def _make_room(self, state: State, wanted: int, idle: int | None) -> bool:

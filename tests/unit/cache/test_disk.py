@@ -143,6 +143,23 @@ def test_epochs_over_twice_the_cache_hit_half_and_a_new_data_set_wins(tmp_path: 
     assert disk_usage(tmp_path) <= 48 * MIB
 
 
+def test_processes_with_halves_of_an_epoch_keep_what_fits_together(tmp_path: Path) -> None:
+    rng = random.Random(8)
+    caches = [DiskCache(tmp_path, 40 * MIB) for _ in range(2)]
+    size, data, count = 64 << 10, bytes(64 << 10), 1280
+    ratios = []
+    for _ in range(4):
+        hits = 0
+        for i in rng.sample(range(count), count):
+            cache, made = caches[rng.randrange(2)], block(f"k{i}", size)
+            hit = cache.get(made) is not None
+            hits += hit
+            if not hit:
+                cache.put(made, data)
+        ratios.append(hits / count)
+    assert min(ratios[1:]) > 0.38
+
+
 def test_threads_share_one_cache(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path, 8 * MIB)
     wrong: list[str] = []

@@ -196,6 +196,48 @@ def test_a_directory_made_by_another_after_vanishing_is_not_mixed_up(tmp_path: P
     assert new.statistics().failures == 0
 
 
+def test_a_lost_state_never_brings_a_segment_number_back(tmp_path: Path) -> None:
+    """A process that verified a block must not read its part from a later segment of the same number."""
+    writer = DiskCache(tmp_path, CAPACITY)
+    made = put(writer, "a", 9000)
+    writer.close()
+    reader = DiskCache(tmp_path, CAPACITY)
+    assert reader.get_range(made, 5, 50) == content("a", 9000)[5:55]
+    DiskCache(tmp_path, 2 * MIB).close()
+    one(tmp_path, "state").write_bytes(b"junk")
+    other = DiskCache(tmp_path, CAPACITY)
+    put(other, "b", 9000)
+    for _ in range(3):
+        assert reader.get_range(made, 5, 50) is None
+        assert reader.get(block("b", 9000)) in (None, content("b", 9000))
+    assert other.get(block("b", 9000)) == content("b", 9000)
+
+
+@pytest.mark.parametrize("name", ["state", "lock"])
+def test_a_file_lost_under_an_open_cache_never_mixes_blocks(tmp_path: Path, name: str) -> None:
+    old = filled(tmp_path)
+    one(tmp_path, name).unlink()
+    new = DiskCache(tmp_path, CAPACITY)
+    for i in range(120):
+        put(old, f"old{i}", 100_000)
+        put(new, f"new{i}", 100_000)
+    for cache in (old, new):
+        right_or_missing(cache)
+        for key in (f"{age}{i}" for i in range(120) for age in ("old", "new")):
+            got = cache.get(block(key, 100_000))
+            assert got is None or got == content(key, 100_000)
+        assert cache.statistics().bad_blocks == 0
+
+
+def test_a_foreign_file_of_absurd_size_is_removed(tmp_path: Path) -> None:
+    filled(tmp_path).close()
+    foreign = tmp_path / "blocks-v1" / "segment-000000ff"
+    foreign.touch()
+    os.truncate(foreign, 5 << 30)
+    assert right_or_missing(DiskCache(tmp_path, CAPACITY)) == len(KEYS)
+    assert not foreign.exists()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs of 6 MiB: a disk that fills up, and a cache on tmpfs."""

@@ -21,11 +21,12 @@ from ossmount.fuse.worker import Kind, Plan, Status, run_child
 
 log = logging.getLogger(__name__)
 
-QUICK_SECONDS = 1.0
-"""A child that dies younger than this died "at once"."""
+QUICK_SECONDS = 0.25
+"""A child that dies before it is ready, or within this time after, died "at once": it cannot start, or
+one request kills it. Whoever kills workers by hand or for want of memory does not do it that fast."""
 
 TOLERATED_QUICK_DEATHS = 8
-"""Deaths at once in a row before giving up: with the pauses below about five seconds of trying."""
+"""Deaths at once in a row before giving up: with the pauses below some six seconds of trying."""
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
@@ -47,7 +48,8 @@ class Child:
     kind: Kind
     number: int
     pid: int | None = None
-    started: float = 0.0
+    ready_at: float | None = None
+    """When it said that it was ready (a prefetcher says nothing: when it was forked)."""
     quick_deaths: int = 0
     restart_at: float | None = None
     given_up: bool = False
@@ -96,7 +98,8 @@ class Children:
                 self._become(child, parent)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, old)
-        child.pid, child.started, child.restart_at = pid, time.monotonic(), None
+        child.pid, child.restart_at = pid, None
+        child.ready_at = time.monotonic() if child.kind is Kind.PREFETCHER else None
 
     def _become(self, child: Child, parent: int) -> None:
         """In the new process; never returns, so that nothing of the supervisor's stack runs twice."""
@@ -111,6 +114,12 @@ class Children:
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(status)
+
+    def note_ready(self, number: int) -> None:
+        """Worker ``number`` has said that it is ready."""
+        for child in self.members:
+            if child.kind is Kind.WORKER and child.number == number:
+                child.ready_at = time.monotonic()
 
     def alive(self) -> list[Child]:
         """Children with a process."""
@@ -128,7 +137,8 @@ class Children:
     def plan_restart(self, child: Child) -> bool:
         """Decides when ``child`` starts anew; False when it has died at once too often."""
         now = time.monotonic()
-        child.quick_deaths = child.quick_deaths + 1 if now - child.started < QUICK_SECONDS else 0
+        at_once = child.ready_at is None or now - child.ready_at < QUICK_SECONDS
+        child.quick_deaths = child.quick_deaths + 1 if at_once else 0
         if child.quick_deaths > TOLERATED_QUICK_DEATHS:
             child.given_up = True
             return False

@@ -223,6 +223,7 @@ class Supervisor(Supervising):
         for line in lines:
             message = json.loads(line)
             if "ready" in message:
+                self._children.note_ready(message["ready"])
                 self._on_ready()
             else:
                 self._on_failure(failure_of(message), Kind(message["kind"]))
@@ -250,6 +251,7 @@ class Supervisor(Supervising):
         """Nobody may notice that children died: token, successors, and the requests they had accepted."""
         workers = [death for death in deaths if death.child.kind is Kind.WORKER]
         if any(death.status == Status.SESSION_ENDED for death in workers):
+            log.info("%s was unmounted", self._session.mountpoint)
             self._ended = True
             return
         self._token.restore([death.child.number for death in workers])

@@ -103,7 +103,7 @@ def test_the_first_restart_is_immediate_and_later_ones_wait(
     life: Callable[[Callable[[], int]], Children],
 ) -> None:
     children = life(sleep)
-    child = Child(Kind.WORKER, 0, started=time.monotonic())
+    child = Child(Kind.WORKER, 0, ready_at=time.monotonic())
     children.members.append(child)
     assert children.plan_restart(child)
     assert children.restart_due() is None
@@ -112,7 +112,7 @@ def test_the_first_restart_is_immediate_and_later_ones_wait(
 
     children.end(5)
     child.quick_deaths = 4
-    child.started = time.monotonic()
+    child.ready_at = None
     assert children.plan_restart(child)
     wait = children.restart_due()
     assert wait is not None
@@ -122,14 +122,14 @@ def test_the_first_restart_is_immediate_and_later_ones_wait(
 
 def test_a_child_that_lived_is_not_held_its_past(life: Callable[[Callable[[], int]], Children]) -> None:
     children = life(sleep)
-    child = Child(Kind.WORKER, 0, started=time.monotonic() - 60, quick_deaths=TOLERATED_QUICK_DEATHS)
+    child = Child(Kind.WORKER, 0, ready_at=time.monotonic() - 60, quick_deaths=TOLERATED_QUICK_DEATHS)
     assert children.plan_restart(child)
     assert child.quick_deaths == 0
 
 
 def test_too_many_deaths_at_once_are_enough(life: Callable[[Callable[[], int]], Children]) -> None:
     children = life(sleep)
-    child = Child(Kind.WORKER, 0, started=time.monotonic(), quick_deaths=TOLERATED_QUICK_DEATHS)
+    child = Child(Kind.WORKER, 0, ready_at=time.monotonic(), quick_deaths=TOLERATED_QUICK_DEATHS)
     assert not children.plan_restart(child)
     assert child.given_up
     assert replace(child, given_up=False).restart_at is None

@@ -123,19 +123,6 @@ WRITERS = (
     *("setattr", "mknod", "mkdir", "unlink", "rmdir", "symlink", "rename", "link", "create", "write"),
     *("setxattr", "removexattr"),
 )
-    "setattr",
-    "mknod",
-    "mkdir",
-    "unlink",
-    "rmdir",
-    "symlink",
-    "rename",
-    "link",
-    "create",
-    "write",
-    "setxattr",
-    "removexattr",
-]
 
 
 @pytest.mark.parametrize("writer", WRITERS)

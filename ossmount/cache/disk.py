@@ -28,7 +28,10 @@ from ossmount.model import BlockId
 _log = logging.getLogger(__name__)
 
 TELL_SHARE = 1024
-"""A process tells the others of its traffic every 1/1024 of the capacity: finer than any decision needs."""
+"""A process tells the others of its traffic every 1/1024 of the capacity: finer than any decision needs.
+
+In small caches every MiB, or 1/64: telling costs as much as some blocks.
+"""
 TELL_SECONDS = 5.0
 """… and at least that often while it reads, so that a slow reader's segments do not look idle."""
 LOG_SECONDS = 60.0
@@ -59,7 +62,7 @@ class DiskCache:
         self._open_files = max(64, min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
         self._counts = CacheStatistics(capacity=capacity_bytes)
         self._admission = Admission(capacity_bytes, self._largest)
-        self._tell_bytes = max(64 << 10, capacity_bytes // TELL_SHARE)
+        self._tell_bytes = max(min(1 << 20, capacity_bytes // 64), capacity_bytes // TELL_SHARE)
         self._writing = threading.Lock()
         self._pid = os.getpid()
         self._next_log = self._resume_at = 0.0

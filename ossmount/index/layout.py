@@ -19,9 +19,9 @@ LMDB_KEY_MAX = 511
 SORT_KEY_MAX = LMDB_KEY_MAX - 8
 """Bytes of a sort key that fit into a run's key behind the directory's inode number."""
 
-RUN_BYTES = 4 * 4096 - 16
-"""Size a full run aims at: LMDB keeps large values in whole pages behind a header of 16 bytes. Four pages
-hold some 300 rows: few enough that a random look-up copies little, enough to spread the run's header."""
+RUN_BYTES = 2 * 4096 - 16
+"""Size a full run aims at: LMDB keeps large values in whole pages behind a header of 16 bytes. Two pages
+hold 150 to 250 rows: few enough that a random look-up copies little, enough to spread the run's header."""
 
 LABELS_MAX = 1 << 16
 """Labels beyond this number (captions, say) are stored in the runs, so that memory stays bounded."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,9 @@ from ossmount.index import LmdbIndex, build, compare, export, names, open_index,
 from ossmount.model import ROOT_INODE, Attributes, Entry, EntryBatch, Extent, FileRef, Kind, ObjectId
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - hundreds of builds, each with fsync
+
+FULL_RUN, TINY_RUN = 16_368, 150
+"""Bytes of a run: as in life, and so few that a directory of five has several runs."""
 
 component = st.one_of(
     st.sampled_from(
@@ -44,7 +48,9 @@ entries_of = st.lists(an_entry(), min_size=1, max_size=25)
 def made(folder: str, entries: list[Entry], name: str = "x", previous: LmdbIndex | None = None) -> LmdbIndex:
     target = Path(folder) / name
     batches = (EntryBatch.of(entries[i : i + 5]) for i in range(0, len(entries), 5))
-    build(batches, target, source="model", previous=previous)
+    run_bytes = FULL_RUN if len(entries) % 2 else TINY_RUN
+    with mock.patch("ossmount.index.tree_writer.RUN_BYTES", run_bytes):
+        build(batches, target, source="model", previous=previous)
     return open_index(target)
 
 
@@ -74,6 +80,11 @@ def tree(index: LmdbIndex) -> dict[bytes, Attributes]:
             if attributes.kind is Kind.DIRECTORY:
                 todo.append((attributes.ino, prefix + name + b"/"))
     return found
+
+
+def shape(index: LmdbIndex) -> dict[bytes, Attributes]:
+    """The tree without inode numbers: they depend on where runs end."""
+    return {where: attributes._replace(ino=0) for where, attributes in tree(index).items()}
 
 
 def facts(index: LmdbIndex, ino: int) -> tuple[Extent, str | None]:
@@ -126,7 +137,7 @@ def test_order_and_batches_of_the_input_do_not_matter(entries: list[Entry], rand
         made(folder, sorted(entries, key=lambda e: e.path), "sorted") as one,
         made(folder, shuffled, "shuffled") as two,
     ):
-        assert tree(one) == tree(two)
+        assert shape(one) == shape(two)
         assert [list(b.entries()) for b in export(one)] == [list(b.entries()) for b in export(two)]
         assert sorted(report(one)) == sorted(report(two))
         assert one.meta["counts"] == two.meta["counts"]
@@ -138,7 +149,7 @@ def test_an_export_builds_the_same_tree(entries: list[Entry]) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder, made(folder, entries, "one") as one:
         again = [e for batch in export(one, directories=True) for e in batch.entries()]
         with made(folder, again, "two") as two:
-            assert tree(one) == tree(two)
+            assert shape(one) == shape(two)
             assert not list(compare(one, two))
         files = [e for batch in export(one) for e in batch.entries()]
         assert len(files) == one.info().files

@@ -1,0 +1,208 @@
+"""What a build promises: complete or nothing, in any order, with every key accounted for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ossmount.errors import EmptySource, IndexFileError, NameRefused, SourceError
+from ossmount.index import build, export, open_index, report
+from ossmount.model import ROOT_INODE, Entry, EntryBatch, Extent, Kind, ObjectId, Progress
+from tests.unit.index.conftest import BuildIndex, entry
+
+MUST_SHOW = [
+    "a", "a/b", "a//b", "./x", "../x", "x/", "n" * 256, "d/" + "k" * 998,
+    "caf\u00e9", "cafe\u0301", "with space", "new\nline", "%2E",
+]  # fmt: skip
+"""The key set of the main issue."""
+
+
+def test_nothing_of_the_nasty_key_set_is_lost(make_index: BuildIndex) -> None:
+    index = make_index([entry(key, 0 if key.endswith("/") else len(key)) for key in MUST_SHOW])
+    reached = {index.extent(ref.ino).object.key for chunk in index.files(ROOT_INODE) for ref in chunk}
+    assert reached == set(MUST_SHOW) - {"x/"}
+    assert index.attributes(index.resolve(b"x")).kind is Kind.DIRECTORY
+    renamed = {row.name for row in report(index)}
+    assert {b"a%file", b"a/%empty/", b"%2E/", b"%2E%2E/", b"%252E"} <= renamed
+    assert sum(b"%long-" in name for name in renamed) == 2
+    assert index.meta["counts"] == {"rename": 7, "merge": 0, "skip": 0}
+    assert "caf\u00e9".encode() != "cafe\u0301".encode()
+    assert index.resolve("caf\u00e9".encode()) != index.resolve("cafe\u0301".encode())
+
+
+def test_identical_rows_merge_and_different_ones_get_a_suffix(make_index: BuildIndex) -> None:
+    one, other = entry("p.jpg", 1, "e1"), entry("p.jpg", 1, "e2")
+    for order in ([one, one, other], [other, one, one]):
+        index = make_index(order)
+        names = [child.name for chunk in index.children(ROOT_INODE) for child in chunk]
+        assert names[0] == b"p.jpg"
+        assert names[1].startswith(b"p%dup-")
+        assert names[1].endswith(b".jpg")
+        assert index.extent(index.resolve(b"p.jpg")).object.etag == "e1"
+        assert index.meta["counts"] == {"rename": 1, "merge": 1, "skip": 0}
+        assert [row.what for row in report(index)].count("merge") == 1
+
+
+def test_bad_keys_can_be_skipped(make_index: BuildIndex) -> None:
+    index = make_index(
+        [entry("ok"), entry("./x"), entry("d/.."), entry("a//b"), entry("%2E")], on_bad_key="skip"
+    )
+    reached = {index.extent(ref.ino).object.key for chunk in index.files(ROOT_INODE) for ref in chunk}
+    assert reached == {"ok", "%2E"}
+    assert index.meta["counts"]["skip"] == 3
+    assert {row.key for row in report(index) if row.what == "skip"} == {
+        "s3://bucket/./x", "s3://bucket/d/..", "s3://bucket/a//b"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["./x", "a/..", "x\0", "n" * 256, "a//b"])
+def test_bad_keys_can_be_refused(make_index: BuildIndex, tmp_path: Path, key: str) -> None:
+    with pytest.raises(NameRefused, match="cannot be"):
+        make_index([entry("ok"), entry(key)], on_bad_key="fail")
+    assert list(tmp_path.iterdir()) == []
+
+
+def batches_of(paths: list[bytes]) -> Iterator[EntryBatch]:
+    for i in range(0, len(paths), 1000):
+        yield EntryBatch.of([entry(path, i) for path in paths[i : i + 1000]])
+
+
+def test_sorted_and_unsorted_input_give_one_tree(tmp_path: Path) -> None:
+    paths = sorted(b"d%02d/e%d/f%05d" % (i % 37, i % 3, i) for i in range(20_000))
+    shuffled = [paths[i * 7919 % len(paths)] for i in range(len(paths))]
+    half = paths[:9000] + paths[:8999:-1]
+    trees = []
+    for number, order in enumerate((paths, shuffled, half)):
+        where = tmp_path / f"{number}.idx"
+        info = build(batches_of(order), where, source="x")
+        assert info.files == len(paths)
+        with open_index(where) as index:
+            trees.append([path for batch in export(index) for path in batch.paths])
+    assert trees == [paths, paths, paths]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0.idx", "1.idx", "2.idx"]
+
+
+def test_an_object_far_from_its_directory_is_renamed(tmp_path: Path) -> None:
+    """``a`` and ``a/b`` with so many names between them that the run of ``a`` was written long ago."""
+    between = [b"a-%06d" % i for i in range(3000)]
+    build(batches_of([b"a", *between, b"a/b", b"b"]), tmp_path / "x.idx", source="x")
+    with open_index(tmp_path / "x.idx") as index:
+        assert index.attributes(index.resolve(b"a")).kind is Kind.DIRECTORY
+        assert index.extent(index.resolve(b"a%file")).object.key == "a"
+        names = [name for part in index.listing(ROOT_INODE) for name in part.names]
+        assert names == [b"a%file", *between, b"a", b"b"]
+
+
+def test_many_rows_with_equal_beginnings_beyond_the_key_limit(tmp_path: Path) -> None:
+    paths = sorted(b"k" * 600 + b"%05d" % i for i in range(1000))
+    build(batches_of(paths), tmp_path / "x.idx", source="x")
+    with open_index(tmp_path / "x.idx") as index:
+        names = [name for part in index.listing(ROOT_INODE) for name in part.names]
+        assert len(set(names)) == len(paths)
+        for name in names[::97]:
+            attributes = index.lookup(ROOT_INODE, name)
+            assert attributes is not None
+            assert index.name(attributes.ino) == name
+        assert [p for b in export(index) for p in b.paths] == paths
+
+
+def test_captions_as_labels_do_not_fill_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ossmount.index.layout.LABELS_MAX", 10)
+    entries = [entry(f"f{i:04}", label=f"caption {i}" if i % 3 else None) for i in range(500)]
+    build(iter([EntryBatch.of(entries)]), tmp_path / "x.idx", source="x")
+    with open_index(tmp_path / "x.idx") as index:
+        assert len(index.info().labels) <= 10
+        labels = [label for batch in export(index) for label in batch.labels or ()]
+        assert labels == [e.label for e in entries]
+        assert index.label(index.resolve(b"f0001")) == "caption 1"
+
+
+def test_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(EmptySource, match="s3://b/none/ names no object"):
+        build(iter([]), tmp_path / "x.idx", source="s3://b/none/")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [SourceError("no"), KeyboardInterrupt(), OSError(5, "input/output error")])
+@pytest.mark.parametrize("disorder", [False, True])
+def test_a_failure_leaves_nothing_and_replaces_nothing(
+    tmp_path: Path, error: BaseException, disorder: bool
+) -> None:
+    def batches() -> Iterator[EntryBatch]:
+        yield EntryBatch.of([entry("b")])
+        yield EntryBatch.of([entry("a" if disorder else "c")])
+        raise error
+
+    target = tmp_path / "x.idx"
+    target.write_text("what was there")
+    with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else SourceError):
+        build(batches(), target, source="x")
+    assert [p.name for p in tmp_path.iterdir()] == ["x.idx"]
+    assert target.read_text() == "what was there"
+
+
+def test_a_negative_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="'k' has the size -1"):
+        build(iter([EntryBatch.of([entry("k", -1)])]), tmp_path / "x.idx", source="x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unusable_place_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(IndexFileError, match="cannot write index"):
+        build(iter([EntryBatch.of([entry("k")])]), blocked / "x.idx", source="x")
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ossmount.index import build
+from ossmount.model import EntryBatch
+def batches():
+    row = [b"a"], ["s"], ["a"], [1], [""], [0]
+    yield EntryBatch(*row)
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield EntryBatch(*row)
+build(batches(), Path(sys.argv[1]), source="x")
+"""
+
+
+def test_the_next_build_sweeps_what_a_kill_left(tmp_path: Path) -> None:
+    target = tmp_path / "x.idx"
+    done = subprocess.run([sys.executable, "-c", _KILLED, str(target)], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert [p.name.rsplit(".", 1)[0] for p in tmp_path.iterdir()] == ["x.idx.tmp"]
+    mine = tmp_path / f"x.idx.tmp.{os.getppid()}"
+    mine.write_text("of a process that lives")
+    build(iter([EntryBatch.of([entry("k")])]), target, source="x")
+    assert {p.name for p in tmp_path.iterdir()} == {"x.idx", mine.name}
+
+
+def test_progress_says_rows_and_stage(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    build(batches_of([b"b", b"a"]), tmp_path / "x.idx", source="x", report=seen.append)
+    assert {step.stage for step in seen} == {"sort", "index", "finish"}
+    assert [step.done for step in seen if step.stage == "index"] == [2]
+
+
+def test_extents_of_members_and_columns_of_other_kinds(tmp_path: Path) -> None:
+    tar = ObjectId("s3://b", "shard.tar", "E" * 31, 10_000)
+    batch = EntryBatch(
+        paths=(b"s/1", b"s/2"), stores=("s3://b",) * 2, keys=("shard.tar",) * 2, sizes=(10_000,) * 2,
+        etags=("E" * 31,) * 2, mtimes_ns=(5, 6), labels=None, offsets=(512, 2048), lengths=(100, 0),
+    )  # fmt: skip
+    build(iter([batch]), tmp_path / "x.idx", source="x")
+    with open_index(tmp_path / "x.idx") as index:
+        assert index.extent(index.resolve(b"s/1")) == Extent(tar, 512, 100)
+        assert index.extent(index.resolve(b"s/2")) == Extent(tar, 2048, 0)
+        assert [e for b in export(index) for e in b.entries()] == [
+            Entry(b"s/1", Extent(tar, 512, 100), None, 5),
+            Entry(b"s/2", Extent(tar, 2048, 0), None, 6),
+        ]

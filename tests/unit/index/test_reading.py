@@ -1,0 +1,167 @@
+"""Opening, damage, errors of look-ups, and the answers a mount asks for."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+import xxhash
+
+from ossmount.errors import (
+    IndexDamaged,
+    IndexFileError,
+    IndexVersionError,
+    IsADirectory,
+    NoSuchEntry,
+    NotADirectory,
+)
+from ossmount.index import LmdbIndex, build, open_index
+from ossmount.model import ROOT_INODE, EntryBatch
+from tests.unit.index.conftest import BuildIndex, entry
+
+TRAILER = 64
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sound") / "x.idx"
+    entries = [entry(f"d{i % 5}/f{i:05}", i) for i in range(5000)]
+    build(iter([EntryBatch.of(sorted(entries))]), path, source="s3://bucket/", options={"layout": "keys"})
+    return path
+
+
+def test_info_says_what_the_index_is(sound: Path) -> None:
+    with open_index(sound) as index:
+        info = index.info()
+    assert (info.format, info.source, info.generation) == (1, "s3://bucket/", 1)
+    assert (info.files, info.directories, info.total_bytes) == (5000, 5, sum(range(5000)))
+    assert info.checksum.startswith("xxh3-128:")
+    assert info.options == {"layout": "keys"}
+
+
+def test_a_missing_index_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IndexFileError, match=r"no index at .*gone.idx"):
+        open_index(tmp_path / "gone.idx")
+    with pytest.raises(IndexFileError, match="cannot read index"):
+        open_index(tmp_path)
+
+
+def test_an_index_cut_anywhere_is_damaged(sound: Path, tmp_path: Path) -> None:
+    size = sound.stat().st_size
+    cut = tmp_path / "cut.idx"
+    shutil.copy(sound, cut)
+    lengths = [0, 1, 19, 20, 63, 64, 4096, 8192, size // 2, size - 4096, *range(size - 66, size)]
+    for length in sorted(lengths, reverse=True):
+        with cut.open("r+b") as file:
+            file.truncate(length)
+        with pytest.raises(IndexDamaged, match=r"cut\.idx.*build it again"):
+            open_index(cut)
+
+
+def test_an_index_that_grew_or_has_a_hole_is_damaged(sound: Path, tmp_path: Path) -> None:
+    data = sound.read_bytes()
+    other = tmp_path / "x.idx"
+    for spoiled in (data + b"\n", data[:-TRAILER] + bytes(4096) + data[-TRAILER:], data[4096:]):
+        other.write_bytes(spoiled)
+        with pytest.raises(IndexDamaged):
+            open_index(other)
+
+
+def test_something_else_is_not_an_index(tmp_path: Path) -> None:
+    other = tmp_path / "x.idx"
+    other.write_text("key\tlabel\n" * 100)
+    with pytest.raises(IndexDamaged, match="is not an ossmount index"):
+        open_index(other)
+
+
+def test_another_version_is_refused(sound: Path, tmp_path: Path) -> None:
+    data = bytearray(sound.read_bytes())
+    at = len(data) - TRAILER
+    struct.pack_into("<I", data, at + 8, 99)
+    data[at + 40 : at + 48] = xxhash.xxh3_64_digest(bytes(data[at : at + 40]))
+    other = tmp_path / "x.idx"
+    other.write_bytes(data)
+    with pytest.raises(IndexVersionError, match=r"format 99.*build it again"):
+        open_index(other)
+    data[at + 8] = 98  # and a trailer that is not what was written
+    other.write_bytes(data)
+    with pytest.raises(IndexDamaged, match="damaged trailer"):
+        open_index(other)
+
+
+def test_verify_finds_a_changed_byte(sound: Path, tmp_path: Path) -> None:
+    other = tmp_path / "x.idx"
+    data = bytearray(sound.read_bytes())
+    other.write_bytes(data)
+    with open_index(other) as index:
+        index.verify()
+    data[len(data) // 2] ^= 1
+    other.write_bytes(data)
+    with open_index(other) as index, pytest.raises(IndexDamaged, match="checksum"):
+        index.verify()
+
+
+def test_an_index_that_was_moved_or_made_read_only_opens(sound: Path, tmp_path: Path) -> None:
+    other = tmp_path / "moved.idx"
+    shutil.copy(sound, other)
+    other.chmod(0o444)
+    with open_index(other) as index:
+        assert index.lookup(ROOT_INODE, b"d0") is not None
+    assert [p.name for p in tmp_path.iterdir()] == ["moved.idx"]
+
+
+def check_errors(index: LmdbIndex) -> None:
+    file, directory = index.resolve(b"d/f"), index.resolve(b"d")
+    for ask in (index.attributes, index.extent, index.label, index.parent, index.name):
+        for ino in (0, 999, 2**63):
+            with pytest.raises(NoSuchEntry):
+                ask(ino)
+    for ino in (ROOT_INODE, directory):
+        with pytest.raises(IsADirectory):
+            index.extent(ino)
+    with pytest.raises(NotADirectory):
+        index.lookup(file, b"x")
+    with pytest.raises(NoSuchEntry):
+        index.lookup(999, b"x")
+    for listed in (index.children, index.listing, index.files):
+        with pytest.raises(NotADirectory):
+            next(listed(file))
+        with pytest.raises(NoSuchEntry):
+            next(listed(999))
+    with pytest.raises(NoSuchEntry, match="not in directory"):
+        next(index.children(directory, after=directory))
+    with pytest.raises(NoSuchEntry, match="not below"):
+        next(index.files(directory, after=index.resolve(b"z")))
+
+
+def test_wrong_questions_have_their_errors(make_index: BuildIndex) -> None:
+    check_errors(make_index([entry("d/f"), entry("z")]))
+
+
+def test_an_empty_directory_has_no_children(make_index: BuildIndex) -> None:
+    index = make_index([entry("e/", 0), entry("f")])
+    empty = index.resolve(b"e")
+    assert list(index.children(empty)) == []
+    assert list(index.files(empty)) == []
+    assert index.lookup(empty, b"x") is None
+    assert index.lookup(ROOT_INODE, b"nothing") is None
+    assert index.lookup(ROOT_INODE, b"e/x") is None
+
+
+def test_directories_have_links_and_the_newest_time_below(make_index: BuildIndex) -> None:
+    entries = [entry("a/b/c"), entry("a/d/e")._replace(mtime_ns=7 * 10**9), entry("a/f")]
+    index = make_index(entries)
+    assert index.attributes(index.resolve(b"a"))[3:] == (7 * 10**9, 4)
+    assert index.attributes(index.resolve(b"a/b"))[3:] == (10**9, 2)
+    assert index.attributes(ROOT_INODE)[3:] == (7 * 10**9, 3)
+
+
+def test_paths_lead_to_inodes_and_back(make_index: BuildIndex) -> None:
+    index = make_index([entry("a/b/c"), entry("a//x")])
+    for path in (b"a", b"a/b", b"a/b/c", b"a/%empty/x", b""):
+        assert index.path_of(index.resolve(path)) == path
+    assert index.resolve(b"/a//b/") == index.resolve(b"a/b")
+    with pytest.raises(NoSuchEntry, match="no such entry: 'a/q'"):
+        index.resolve(b"a/q")

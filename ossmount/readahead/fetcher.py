@@ -15,11 +15,13 @@ from typing import NamedTuple
 import trio
 
 from ossmount.config import ReadaheadSettings
-from ossmount.errors import DeadlineExceeded, StoreError, StoreUnavailable
+from ossmount.errors import DeadlineExceeded, StoreError, StoreUnavailable, Throttled
 from ossmount.model import BlockId, Extent
 from ossmount.protocols import BlockCache, OpenStore
 from ossmount.readahead.coalescing import Span, coalesce
+from ossmount.readahead.concurrency import ConcurrencyLimit
 from ossmount.readahead.flight import Arrived, Flight
+from ossmount.readahead.hedging import HedgePolicy
 from ossmount.readahead.recent import RECENT_BYTES, RecentBlocks
 from ossmount.readahead.statistics import FetchStatistics
 from ossmount.readahead.threads import Executor, Mailbox, ThreadPool
@@ -28,6 +30,13 @@ from ossmount.readahead.window import WindowPlan, WindowPlanner, block_around
 
 SPARE_THREADS = 16
 """Threads above ``max_requests``: a thread still writes to the disk cache after its request has ended."""
+
+
+WATCH_SECONDS = 0.01
+"""Between two looks at what is in flight: a tenth of what a slow request costs."""
+
+USUAL_BYTES = 1 << 20
+"""Requests up to this size tell the store's latency; larger ones its bandwidth."""
 
 
 class _Landing(NamedTuple):
@@ -63,36 +72,61 @@ class Fetcher:
         self._flights: dict[BlockId, Flight] = {}
         self._demand: deque[Flight] = deque()
         self._ahead: dict[Flight, None] = {}
-        self._count = FetchStatistics(limit=settings.max_requests)
+        self._started: dict[Flight, None] = {}
+        """In the air and not hedged, oldest first."""
+        self._awake = trio.Event()
+        self._limit = ConcurrencyLimit(settings.max_requests)
+        self._policy = HedgePolicy()
+        self._count = FetchStatistics()
         self.on_room: Callable[[], None] | None = None
         """Called on the loop when a flight has landed and :meth:`room` is above 0."""
 
     def __repr__(self) -> str:
-        c = self._count
-        return f"Fetcher({c.in_flight}/{c.limit} in flight, {len(self._demand)}+{len(self._ahead)} queued)"
+        queued = f"{len(self._demand)}+{len(self._ahead)} queued"
+        return f"Fetcher({self._count.in_flight}/{self._limit.limit} in flight, {queued})"
 
     def statistics(self) -> dict[str, int]:
         """The counters by name, see :class:`FetchStatistics`."""
-        return asdict(replace(self._count, queued=len(self._demand) + len(self._ahead)))
+        return asdict(
+            replace(self._count, queued=len(self._demand) + len(self._ahead), limit=self._limit.limit)
+        )
 
     def room(self) -> int:
         """How many more blocks :meth:`prefetch` could start at once."""
         if self._count.bytes_in_flight >= self._settings.max_bytes:
             return 0
         taken = self._count.in_flight + len(self._demand) + len(self._ahead)
-        return max(0, self._count.limit - self._reserve - taken)
+        return max(0, self._limit.limit - self._reserve - taken)
 
     def close(self) -> None:
         """Lets the threads end. Flights that are under way are not waited for."""
         self._executor.close()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Watches over what is in flight until cancelled; then closes. Reads work without it."""
+        """Hedges slow requests until cancelled; then closes. Reads work without it, unhedged."""
         task_status.started()
         try:
-            await trio.sleep_forever()
+            while True:
+                if not self._started:
+                    self._awake = trio.Event()
+                    await self._awake.wait()
+                await trio.sleep(WATCH_SECONDS)
+                self._hedge()
         finally:
             self.close()
+
+    def _hedge(self) -> None:
+        """Asks a second time for what takes longer than the 95th percentile, oldest first."""
+        now = trio.current_time()
+        for flight in list(self._started):
+            slow = self._policy.slow_after(flight.span.length)
+            if slow is None or now - flight.started <= slow:
+                continue
+            if self._count.in_flight >= self._limit.limit or not self._policy.spend():
+                return
+            del self._started[flight]
+            self._count.hedges += 1
+            self._start(flight, hedge=True)
 
     async def read(self, extent: Extent, offset: int, size: int) -> bytes:
         """The bytes ``[offset, offset + size)`` of ``extent``, clamped to its length.
@@ -218,19 +252,22 @@ class Fetcher:
     @property
     def _reserve(self) -> int:
         """Requests that prefetch leaves free for demand, in a process that answers programs at all."""
-        return self._count.limit // 4 if self._count.reads else 0
+        return self._limit.limit // 4 if self._count.reads else 0
 
     def _fits(self, flight: Flight, reserve: int) -> bool:
         if self._count.in_flight == 0:
             return True
         within = self._count.bytes_in_flight + flight.span.length <= self._settings.max_bytes
-        return within and self._count.in_flight < self._count.limit - reserve
+        return within and self._count.in_flight < self._limit.limit - reserve
 
     def _start(self, flight: Flight, *, hedge: bool = False) -> None:
         flight.attempts += 1
-        flight.started = trio.current_time()
         self._count.in_flight += 1
         self._count.bytes_in_flight += flight.span.length
+        if not hedge:
+            flight.started = trio.current_time()
+            self._started[flight] = None
+            self._awake.set()
         self._executor.submit(partial(self._perform, flight, hedge))
 
     def _perform(self, flight: Flight, hedge: bool) -> None:
@@ -244,24 +281,45 @@ class Fetcher:
             failed.__cause__ = error
             self._mailbox.post(_Landing(flight, failed, hedge))
         else:
+            too_late = flight.landed
             self._mailbox.post(_Landing(flight, fetched, hedge))
-            self._transfer.keep(fetched)
-            if flight.arrived is not None:
-                for block, data in fetched.pieces.items():
-                    flight.arrived(block, data)
+            if not too_late:
+                self._after(flight, fetched)
+
+    def _after(self, flight: Flight, fetched: Fetched) -> None:
+        """Still in the worker thread: cache and push."""
+        self._transfer.keep(fetched)
+        if flight.arrived is not None:
+            for block, data in fetched.pieces.items():
+                flight.arrived(block, data)
 
     def _land(self, landing: _Landing) -> None:
-        flight, result, _hedge = landing
+        flight, result, hedge = landing
         flight.attempts -= 1
         self._count.in_flight -= 1
         self._count.bytes_in_flight -= flight.span.length
-        if not flight.landed:
+        self._learn(flight, result, hedge)
+        another = flight.attempts > 0 and isinstance(result, StoreUnavailable)
+        if not flight.landed and not another:
+            self._count.hedges_won += hedge
             self._settle(flight, result)
         self._dispatch()
         if self.on_room is not None and self.room() > 0:
             self.on_room()
 
+    def _learn(self, flight: Flight, result: Fetched | StoreError, hedge: bool) -> None:
+        """Latency and throttling, as far as the store had a part in them."""
+        if isinstance(result, Throttled):
+            self._count.throttled += 1
+            self._limit.throttled()
+        elif isinstance(result, Fetched) and result.requests and not hedge:
+            seconds = trio.current_time() - flight.started
+            self._policy.finished(flight.span.length, seconds)
+            if flight.span.length <= USUAL_BYTES:
+                self._limit.succeeded(seconds, self._count.in_flight + 1)
+
     def _settle(self, flight: Flight, result: Fetched | StoreError) -> None:
+        self._started.pop(flight, None)
         for block in flight.span.blocks:
             del self._flights[block]
         if isinstance(result, StoreError):

@@ -84,13 +84,10 @@ class Prefetcher:
         os.set_blocking(descriptor, False)
         while True:
             await trio.lowlevel.wait_readable(descriptor)
-            try:
-                data = os.read(descriptor, CHUNK)
-            except BlockingIOError:
-                continue
-            if not data:
-                return
+            data, ended = _drain(descriptor)
             self.take_in(data)
+            if ended:
+                return
             if len(data) < CHUNK:
                 await trio.sleep(NAP_SECONDS)
 
@@ -155,3 +152,19 @@ class Prefetcher:
             self._pushed += 1
         else:
             self._unpushed += 1
+
+
+def _drain(descriptor: int) -> tuple[bytes, bool]:
+    """What can be read without waiting, up to ``CHUNK`` bytes and a little; True at the end of the file."""
+    parts: list[bytes] = []
+    length = 0
+    try:
+        while length < CHUNK:
+            part = os.read(descriptor, CHUNK)
+            if not part:
+                return b"".join(parts), True
+            parts.append(part)
+            length += len(part)
+    except BlockingIOError:
+        pass
+    return b"".join(parts), False

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+from array import array
 
 import pytest
 import trio
@@ -125,7 +126,7 @@ async def test_without_push_files_go_to_the_cache_only() -> None:
 
 
 async def test_a_large_file_is_pushed_ahead_of_its_reader_but_for_the_tripwires() -> None:
-    data = random.Random(2).randbytes(40 << 20)
+    data = array("I", range(10 << 20)).tobytes()
     store, pages = MemoryStore("s3://b", {"big": data}), {}
     target = store.id_of("big")
     index = MemoryIndex([Entry(b"big", Extent(target, 0, len(data)), None, 0)])

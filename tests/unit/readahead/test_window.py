@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Sequence
 
 import pytest
@@ -151,7 +152,7 @@ async def test_the_fetcher_uses_a_cached_block_for_a_random_read_within_it() -> 
 
 @pytest.mark.trio
 async def test_a_process_without_prefetchers_reads_ahead_itself() -> None:
-    data = random.Random(1).randbytes(24 * MIB)
+    data = array("I", range(6 * MIB)).tobytes()
     store = MemoryStore("s3://b", {"k": data})
     extent = Extent(store.id_of("k"), 0, len(data))
     fetcher = Fetcher(

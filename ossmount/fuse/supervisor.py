@@ -214,7 +214,7 @@ class Supervisor(Supervising):
             os.close(fd)
 
     def _hear_children(self) -> None:
-        """Lines of children: one is ready, or says why it ends."""
+        """Lines of children: one is ready, has seen the mount end, or says why it fails."""
         try:
             self._partial += os.read(self._ready, 65536)
         except BlockingIOError:
@@ -225,6 +225,9 @@ class Supervisor(Supervising):
             if "ready" in message:
                 self._children.note_ready(message["ready"])
                 self._on_ready()
+            elif "ended" in message:
+                log.info("%s was unmounted", self._session.mountpoint)
+                self._ended = True
             else:
                 self._on_failure(failure_of(message), Kind(message["kind"]))
 
@@ -251,7 +254,6 @@ class Supervisor(Supervising):
         """Nobody may notice that children died: token, successors, and the requests they had accepted."""
         workers = [death for death in deaths if death.child.kind is Kind.WORKER]
         if any(death.status == Status.SESSION_ENDED for death in workers):
-            log.info("%s was unmounted", self._session.mountpoint)
             self._ended = True
             return
         self._token.restore([death.child.number for death in workers])

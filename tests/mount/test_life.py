@@ -39,6 +39,14 @@ def test_unmounting_ends_every_process(mount: Mount) -> None:
     assert not is_mounted(mounted.path)
 
 
+def test_a_worker_that_never_finishes_closing_is_ended_too(mount: Mount) -> None:
+    mounted = mount("serve_and_linger", 2)
+    pids = mounted.children()
+
+    assert mounted.unmount() == 0
+    assert not any(map(is_running, pids))
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_unmounts_and_ends_every_process(mount: Mount, signum: int) -> None:
     mounted = mount("serve_small", 2)

@@ -253,3 +253,10 @@ async def prefetch_big(number: int) -> None:
         await trio.sleep(0.02)
     log.info("stored by prefetcher %d", number)
     await trio.sleep_forever()
+
+
+@asynccontextmanager
+async def serve_and_linger(number: int) -> AsyncIterator[FakeFileSystem]:
+    """Closes its stores for ever."""
+    yield FakeFileSystem(small_tree())
+    await trio.sleep_forever()

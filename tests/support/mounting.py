@@ -59,12 +59,12 @@ def children_of(pid: int) -> list[int]:
 
 
 def is_running(pid: int) -> bool:
-    """True for a process that is neither gone nor a zombie."""
+    """True for a process of which any thread is neither gone nor a zombie (its files are open till then)."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        stats = [task.joinpath("stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
+        return Path(f"/proc/{pid}").exists() and is_running(pid)  # a thread went while we looked
+    return any(stat.rpartition(")")[2].split()[0] not in "ZX" for stat in stats)
 
 
 def is_mounted(path: Path) -> bool:

@@ -28,6 +28,7 @@ _TRUNCATED = re.compile(r"<IsTruncated>\s*(true|false)\s*</IsTruncated>")
 _TOKEN = re.compile(r"<NextContinuationToken>([^<]+)</NextContinuationToken>")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_ENTITY = re.compile("&(?:quot|#34|lt|gt|apos|#39|amp);")
 _ENTITIES = {"&quot;": '"', "&#34;": '"', "&lt;": "<", "&gt;": ">", "&apos;": "'", "&#39;": "'", "&amp;": "&"}
 
 
@@ -55,7 +56,7 @@ def _read(text: str) -> tuple[ListPage, str] | None:
     page = ListPage(
         _mapped(unquote_plus, keys, "%", "+"),
         list(map(int, sizes)),
-        [plain_etag(etag) for etag in _mapped(unescape, etags, "&")],
+        _plain_etags(etags),
         list(map(nanoseconds, modified)),
         _mapped(unquote_plus, prefixes, "%", "+"),
     )
@@ -73,11 +74,17 @@ def _mapped(decode: Callable[[str], str], column: Sequence[str], *marks: str) ->
     return [decode(text) if any(mark in text for mark in marks) else text for text in column]
 
 
+def _plain_etags(column: Sequence[str]) -> list[str]:
+    """Tags without quotes, at once for the forms that S3 and its kin write them in."""
+    for quote in ("&quot;", "&#34;", '"'):
+        if all(map(re.compile(f"{quote}[^&]*{quote}").fullmatch, column)):
+            return [etag[len(quote) : -len(quote)] for etag in column]
+    return [plain_etag(unescape(etag)) for etag in column]
+
+
 def unescape(text: str) -> str:
     """XML's five entities replaced (the only ones an ETag or a token needs)."""
-    for entity, character in _ENTITIES.items():
-        text = text.replace(entity, character)
-    return text
+    return _ENTITY.sub(lambda match: _ENTITIES[match[0]], text)
 
 
 def nanoseconds(iso: str) -> int:

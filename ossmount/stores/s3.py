@@ -31,6 +31,7 @@ from ossmount.stores.s3_session import (
     base_url,
     ca_bundle,
     discover_region,
+    is_aws,
     make_client,
     make_session,
 )
@@ -39,6 +40,10 @@ _BOTO_ERRORS = (BotoCoreError, ClientError, HTTPError)
 _NATIVE_ERRORS = (BaseError, OSError, ValueError, RuntimeError)
 PAGE_SIZE = 1000
 """Keys on a page: S3's own limit, said aloud because some compatible servers send many more."""
+
+_PARSE_EVENT = "before-parse.*.ListObjectsV2"
+"""With this wildcard botocore calls the reader before its own look for an error inside a 200, which
+parses every page whole (10 µs a key). Elsewhere in the order the reader would be slower, not wrong."""
 
 _PAGE = "OssmountPage"
 """Under this name a page that was read by ``list_xml`` travels through boto3's response."""
@@ -117,7 +122,7 @@ class S3Store:
             if self._client_made is None:
                 client = make_client(self._session, self._settings, self._region or FALLBACK_REGION)
                 if self._native_reads:
-                    client.meta.events.register("before-parse.s3.ListObjectsV2", _read_page)
+                    client.meta.events.register_first(_PARSE_EVENT, _read_page)
                 self._client_made = client
             return self._client_made
 
@@ -132,7 +137,7 @@ class S3Store:
 
     def _make_native(self, client: S3Client) -> NativeStore:
         """obstore's client; on AWS it must know the bucket's region, which boto3 finds out by itself."""
-        if not self._region and self._settings.endpoint_url is None:
+        if not self._region and is_aws(client):
             self._region = discover_region(client, self._bucket)
         region = self._region or FALLBACK_REGION
         url = base_url(make_client(self._session, self._settings, region), self._bucket)
@@ -169,7 +174,7 @@ class S3Store:
         """
         answer = native_answer(error)
         redirected = answer.status in {301, 307} or answer.code in REDIRECT or "redirect" in str(error)
-        if not redirected or self._settings.region or self._settings.endpoint_url:
+        if not redirected or self._settings.region or not is_aws(self._client()):
             return False
         with self._lock:
             self._region, self._native_made = "", None

@@ -75,14 +75,16 @@ def make_native(
 ) -> NativeStore:
     """obstore's client for the bucket whose keys are under ``url``. Raises AccessDenied (no credentials)."""
     # "Virtual hosted" makes obstore take the endpoint as it is, so boto3's answer decides the style.
-    config: dict[str, Any] = {"endpoint": url, "region": region, "virtual_hosted_style_request": True}
-    provider = None
-    if settings.no_sign_request:
-        config["skip_signature"] = True
-    else:
-        provider = _provider(session, bucket)
-    if settings.requester_pays:
-        config["request_payer"] = True
+    # Every variable that obstore reads by itself and that could lead elsewhere is overruled here.
+    config: dict[str, Any] = {
+        "endpoint": url,
+        "aws_endpoint_url_s3": url,
+        "region": region,
+        "virtual_hosted_style_request": True,
+        "skip_signature": settings.no_sign_request,
+        "request_payer": settings.requester_pays,
+    }
+    provider = None if settings.no_sign_request else _provider(session, bucket)
     client: dict[str, Any] = {
         "allow_http": url.startswith("http://"),
         "connect_timeout": timedelta(seconds=settings.connect_timeout),

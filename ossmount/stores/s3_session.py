@@ -7,6 +7,7 @@ profiles, endpoints and addressing; nothing here reads them from anywhere else.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import botocore
@@ -57,6 +58,12 @@ def make_client(session: boto3.session.Session, settings: StoreSettings, region:
         )
     except (BotoCoreError, ValueError) as error:
         raise from_boto(error, "") from error
+
+
+def is_aws(client: S3Client) -> bool:
+    """Whether the endpoint (from settings, environment or profile) is Amazon's own, which has regions."""
+    host = urlsplit(client.meta.endpoint_url).hostname or ""
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
 class _Asked(Exception):

@@ -215,6 +215,28 @@ def test_base_url_is_boto3s(settings: StoreSettings, url: str, monkeypatch: pyte
 
 
 @pytest.mark.server
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+def test_endpoint_from_the_environment(
+    gateway: S3Server, bucket: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, gateway.endpoint_url)
+    for transport in ("native", "sdk"):
+        assert read(S3Store(bucket, StoreSettings(transport=transport))) == b"data"
+
+
+@pytest.mark.server
+def test_given_endpoint_beats_the_environment(
+    gateway: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    monkeypatch.setenv("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "false")
+    for transport in ("native", "sdk"):
+        settings = StoreSettings(endpoint_url=gateway.endpoint_url, transport=transport)
+        assert read(S3Store(bucket, settings)) == b"data"
+
+
+@pytest.mark.server
 def test_region_is_discovered(s3_moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in s3_moto.environment().items():
         monkeypatch.setenv(name, value)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
+from ossmount.index.layout import HAS_DIRECTORIES
 from ossmount.index.reading import LmdbIndex, row_names
-from ossmount.index.runs import HAS_DIRECTORIES
 from ossmount.model import ROOT_INODE
 
 

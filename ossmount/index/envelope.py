@@ -22,8 +22,8 @@ from ossmount.index.layout import FORMAT
 
 _MAGIC = b"OSSMIDX\n"
 _TRAILER = struct.Struct("<8sIIQ16s24x")
-"""Magic, format, reserved, bytes before the trailer, xxh3-128 of them; the next 8 bytes are the xxh3-64 of those
-before them, the last 16 are zero."""
+"""Magic, format, reserved, bytes before the trailer, xxh3-128 of them; the next 8 bytes are the xxh3-64 of
+those before them, the last 16 are zero."""
 _CHECK_AT = 40
 _LMDB_MAGIC = struct.pack("<I", 0xBEEFC0DE)
 _LMDB_MAGIC_AT = 16

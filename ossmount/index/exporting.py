@@ -10,8 +10,10 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from ossmount.index.layout import HAS_DIRECTORIES
 from ossmount.index.reading import LmdbIndex
-from ossmount.index.runs import HAS_DIRECTORIES, Run, encode_text
+from ossmount.index.rows import encode_text
+from ossmount.index.runs import Run
 from ossmount.model import ROOT_INODE, EntryBatch
 
 _BATCH_ROWS = 8192

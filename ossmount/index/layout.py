@@ -30,6 +30,23 @@ _INO = struct.Struct(">Q")
 _SPAN = struct.Struct(">II")
 
 
+HOT = struct.Struct("<I6BHHIQQq")
+COLD = struct.Struct("<4BIIHH")
+NUMBERS = struct.Struct("<BQ")
+
+HAS_DIRECTORIES, HAS_FILES, HAS_DISPLAYS, HAS_EXTENTS = 1, 2, 4, 8
+ETAG_CONSTANT, ETAG_LOWER_HEX, ETAG_UPPER_HEX, ETAG_STRINGS = range(4)
+KEY_FOLLOWS_NAME, KEY_STRINGS = range(2)
+LABEL_STRINGS = 255
+"""Width that says: labels stand here as text, because the table of labels is full."""
+
+HEX_DIGITS = 32
+"""Length of an MD5 entity tag in hex: what S3 and OSS give for every object of one part."""
+
+TIME_UNITS = (1_000_000_000, 1_000_000, 1)
+"""Nanoseconds of the units in which a run may keep times: S3 lists seconds, MinIO milliseconds."""
+
+
 def ino_key(ino: int) -> bytes:
     """Eight bytes, big-endian, so that LMDB's byte order is the order of numbers."""
     return _INO.pack(ino)

@@ -16,8 +16,8 @@ import lmdb
 
 from ossmount.errors import IndexDamaged, IsADirectory, NoSuchEntry, NotADirectory
 from ossmount.index import envelope, layout
-from ossmount.index.layout import ino_key, ino_of, parse_place, run_key
-from ossmount.index.runs import HAS_DIRECTORIES, HAS_FILES, Cold, Run
+from ossmount.index.layout import HAS_DIRECTORIES, HAS_FILES, ino_key, ino_of, parse_place, run_key
+from ossmount.index.runs import Cold, Run
 from ossmount.model import (
     ROOT_INODE,
     Attributes,

@@ -14,7 +14,8 @@ from ossmount.errors import NameRefused, SourceError
 from ossmount.index import layout, names
 from ossmount.index.batches import Columns
 from ossmount.index.names import FILE_TOKEN
-from ossmount.index.runs import Rows, Run, decode_text
+from ossmount.index.rows import Rows, decode_text
+from ossmount.index.runs import Run
 from ossmount.index.storage import Tables
 from ossmount.model import NAME_MAX
 
@@ -380,7 +381,7 @@ def rows_of_run(run: Run) -> Rows:
     cold = run.cold()
     labels = cold.labels()
     texts = any(isinstance(label, str) for label in labels) or None in labels
-    extents = bool(run.flags & 8)
+    extents = bool(run.flags & layout.HAS_EXTENTS)
     return Rows(
         run.sort_keys(), run.inos(), run.sizes(), run.mtimes_ns(), cold.stores(), cold.keys(), cold.etags(),
         [0] * run.count if texts else labels,  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ossmount.index.batches import Columns
-from ossmount.index.runs import decode_text, encode_text
+from ossmount.index.rows import decode_text, encode_text
 from ossmount.model import EntryBatch
 
 _PIECE_BYTES = 64 << 20

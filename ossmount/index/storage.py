@@ -40,15 +40,19 @@ class Tables:
     """The tables of an index file that is being written. Not an index before :meth:`finish`."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
+        self._open()
+        self._last = dict.fromkeys(layout.TABLES, b"")
+        self._dirty = 0
+        self._reports = 0
+
+    def _open(self) -> None:
         self._env: Any = lmdb.open(
-            str(path), subdir=False, map_size=_MAP_SIZE, max_dbs=len(layout.TABLES),
+            str(self._path), subdir=False, map_size=_MAP_SIZE, max_dbs=len(layout.TABLES),
             lock=False, sync=False, metasync=False, readahead=False,
         )  # fmt: skip
         self._handles = {name: self._env.open_db(name) for name in layout.TABLES}
         self._txn: Any = self._env.begin(write=True)
-        self._last = dict.fromkeys(layout.TABLES, b"")
-        self._dirty = 0
-        self._reports = 0
 
     def put(self, table: bytes, key: bytes, value: bytes) -> None:
         """Stores ``value``; keys that come in order are appended, which fills pages."""
@@ -78,8 +82,7 @@ class Tables:
     def finish(self, info: bytes) -> None:
         """Writes ``info`` and closes the file."""
         self.put(layout.META, layout.INFO_KEY, info)
-        self._commit()
-        self._txn.abort()
+        self._txn.commit()
         self._shrink_map()
         self._env.close()
 
@@ -98,6 +101,8 @@ class Tables:
         self._env.close()
 
     def _commit(self) -> None:
+        """Commits, and opens the file anew: its mapping would otherwise grow as large as the file."""
         self._txn.commit()
-        self._txn = self._env.begin(write=True)
+        self._env.close()
+        self._open()
         self._dirty = 0

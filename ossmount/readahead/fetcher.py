@@ -6,7 +6,7 @@ flight per block for all who wait; demand overtakes prefetch; requests and bytes
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -39,6 +39,10 @@ USUAL_BYTES = 1 << 20
 """Requests up to this size tell the store's latency; larger ones its bandwidth."""
 
 
+OWN_WINDOW = 32 << 20
+"""Most bytes that a process without prefetchers reads ahead of one stream."""
+
+
 class _Landing(NamedTuple):
     """What a worker thread posts."""
 
@@ -51,7 +55,7 @@ class Fetcher:
     """Reads extents through memory, disk cache and store.
 
     Must be made inside a trio run and belongs to that run. ``memory`` is asked on the loop and must be
-    quick (default: the last 64 MiB); ``cache`` is asked in threads. ``executor`` is there for tests.
+    quick (default: the last 16 MiB); ``cache`` is asked in threads. ``executor`` is there for tests.
     """
 
     def __init__(
@@ -64,14 +68,15 @@ class Fetcher:
         executor: Executor | None = None,
     ) -> None:
         self._settings = settings
-        self._memory = memory if memory is not None else RecentBlocks()
+        own_window = _own_window(settings)
+        self._memory = memory if memory is not None else RecentBlocks(max(RECENT_BYTES, 2 * own_window))
         self._transfer = Transfer(open_store, cache)
         self._executor = executor or ThreadPool(settings.max_requests + SPARE_THREADS)
         self._mailbox: Mailbox[_Landing] = Mailbox(self._land)
-        self._windows = WindowPlanner(settings, _own_window(settings))
+        self._windows = WindowPlanner(settings, own_window)
         self._flights: dict[BlockId, Flight] = {}
         self._demand: deque[Flight] = deque()
-        self._ahead: dict[Flight, None] = {}
+        self._ahead: OrderedDict[Flight, None] = OrderedDict()
         self._started: dict[Flight, None] = {}
         """In the air and not hedged, oldest first."""
         self._awake = trio.Event()
@@ -287,11 +292,11 @@ class Fetcher:
                 self._after(flight, fetched)
 
     def _after(self, flight: Flight, fetched: Fetched) -> None:
-        """Still in the worker thread: cache and push."""
-        self._transfer.keep(fetched)
+        """Still in the worker thread: push first, for a program may be about to open the file; then cache."""
         if flight.arrived is not None:
             for block, data in fetched.pieces.items():
                 flight.arrived(block, data)
+        self._transfer.keep(fetched)
 
     def _land(self, landing: _Landing) -> None:
         flight, result, hedge = landing
@@ -326,8 +331,9 @@ class Fetcher:
             self._count.errors += 1
         else:
             self._note(result)
-            for block, data in result.pieces.items():
-                self._memory.put(block, data)
+            if flight.demand or self._count.reads:  # a prefetcher reads nothing: the kernel has its bytes
+                for block, data in result.pieces.items():
+                    self._memory.put(block, data)
         flight.land(result)
 
     def _note(self, fetched: Fetched) -> None:
@@ -349,8 +355,8 @@ def cut(pieces: Mapping[BlockId, bytes], start: int, end: int) -> bytes:
 def _own_window(settings: ReadaheadSettings) -> int:
     """Bytes that a process that answers programs reads ahead in large files itself.
 
-    None where prefetchers do it and push into the kernel. Otherwise half of what memory holds: what is
-    read ahead must still be there when it is read.
+    None where prefetchers do it and push into the kernel. Memory must hold twice as much: what is read
+    ahead must still be there when it is read.
     """
     by_others = settings.prefetchers > 0 and settings.push
-    return 0 if by_others or settings.readahead == "off" else min(RECENT_BYTES // 2, settings.max_bytes)
+    return 0 if by_others or settings.readahead == "off" else min(OWN_WINDOW, settings.max_bytes)

@@ -6,8 +6,9 @@ from collections import OrderedDict
 
 from ossmount.model import BlockId
 
-RECENT_BYTES = 64 << 20
-"""Bridges the READs of one file: the kernel asks for at most 1 MiB at once, a part has 8 MiB."""
+RECENT_BYTES = 16 << 20
+"""Bridges the READs of one file by a dozen readers at once: the kernel asks for at most 1 MiB. Each worker
+process has its own, and all together shall stay small (issue: 300 MB)."""
 
 
 class RecentBlocks:

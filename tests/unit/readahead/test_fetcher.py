@@ -250,6 +250,26 @@ async def test_prefetched_blocks_arrive_and_make_the_read_free() -> None:
     assert store.requests["GET"] == 1
 
 
+async def test_a_process_that_only_prefetches_keeps_nothing_in_memory() -> None:
+    store = store_of(a=b"x" * 500)
+    fetcher, block = make(store), BlockId(store.id_of("a"), 0, 500)
+    fetcher.prefetch([block])
+    await settle()
+    assert fetcher.at_hand(block) is None
+    await fetcher.read(whole(store, "a"), 0, 1)
+    assert fetcher.at_hand(block) == b"x" * 500
+
+
+async def test_pushing_comes_before_caching() -> None:
+    store, cache = store_of(a=b"x" * 500), DictCache()
+    seen: list[int] = []
+    make(store, cache=cache).prefetch(
+        [BlockId(store.id_of("a"), 0, 500)], lambda block, data: seen.append(len(cache.blocks))
+    )
+    await settle()
+    assert (seen, len(cache.blocks)) == ([0], 1)
+
+
 async def test_real_threads_read_the_right_bytes() -> None:
     objects = {f"k{i}": bytes([i]) * (100 + i) for i in range(60)}
     store = store_of(**objects)

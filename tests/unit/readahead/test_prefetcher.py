@@ -126,11 +126,12 @@ async def test_without_push_files_go_to_the_cache_only() -> None:
 
 
 async def test_a_large_file_is_pushed_ahead_of_its_reader_but_for_the_tripwires() -> None:
-    data = array("I", range(10 << 20)).tobytes()
+    data = array("I", range(1 << 20)).tobytes()
+    settings = ReadaheadSettings(small_file=1 << 16, block_size=1 << 16, part_size=1 << 19)
     store, pages = MemoryStore("s3://b", {"big": data}), {}
     target = store.id_of("big")
     index = MemoryIndex([Entry(b"big", Extent(target, 0, len(data)), None, 0)])
-    fetcher = Fetcher(opener(store), DictCache(), SETTINGS, executor=ImmediateExecutor())
+    fetcher = Fetcher(opener(store), DictCache(), settings, executor=ImmediateExecutor())
     lock = threading.Lock()
 
     def push(ino: int, offset: int, part: bytes) -> bool:
@@ -140,12 +141,12 @@ async def test_a_large_file_is_pushed_ahead_of_its_reader_but_for_the_tripwires(
         return True
 
     ino = index.ino(b"big")
-    subject = Prefetcher(index, fetcher, DatasetPlanner(index, SETTINGS), push, settings=SETTINGS)
+    subject = Prefetcher(index, fetcher, DatasetPlanner(index, settings), push, settings=settings)
     reads, position = 0, 0
     while position < len(data):
         if position // 4096 not in pages:
             reads += 1
-            size = min(1 << 20, len(data) - position) if reads <= 3 else 4096
+            size = min(1 << 16, len(data) - position) if reads <= 3 else 4096
             subject.take_in(read_frame(ino, position, size))
             await trio.testing.wait_all_tasks_blocked()
             position += size

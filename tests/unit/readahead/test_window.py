@@ -152,14 +152,15 @@ async def test_the_fetcher_uses_a_cached_block_for_a_random_read_within_it() -> 
 
 @pytest.mark.trio
 async def test_a_process_without_prefetchers_reads_ahead_itself() -> None:
-    data = array("I", range(6 * MIB)).tobytes()
+    data = array("I", range(6 * SUB_BLOCK)).tobytes()
+    settings = ReadaheadSettings(prefetchers=0, small_file=1, block_size=SUB_BLOCK, part_size=MIB)
     store = MemoryStore("s3://b", {"k": data})
     extent = Extent(store.id_of("k"), 0, len(data))
-    fetcher = Fetcher(
-        opener(store), DictCache(), ReadaheadSettings(prefetchers=0), executor=ImmediateExecutor()
-    )
+    fetcher = Fetcher(opener(store), DictCache(), settings, executor=ImmediateExecutor())
     for i in range(24):
-        assert await fetcher.read(extent, i * MIB, MIB) == data[i * MIB : (i + 1) * MIB]
+        assert (
+            await fetcher.read(extent, i * SUB_BLOCK, SUB_BLOCK) == data[i * SUB_BLOCK : (i + 1) * SUB_BLOCK]
+        )
         await trio.testing.wait_all_tasks_blocked()
     assert fetcher.statistics()["bytes_fetched"] == len(data)
     assert fetcher.statistics()["memory_hits"] >= 15

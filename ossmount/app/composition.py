@@ -68,7 +68,7 @@ def compose_parts(plan: Plan, stack: ExitStack) -> Parts:
     """Opens index, stores and cache, and makes the fetcher; ``stack`` closes them."""
     index = open_index(plan.index)
     stack.callback(index.close)
-    pool = StorePool(plan.settings.store)
+    pool = StorePool(plan.settings.store, deadline=plan.settings.readahead.read_deadline)
     stack.callback(pool.close)
     cache = open_cache(plan.settings.cache, cache_directory(plan.settings.cache) / "blocks")
     stack.callback(cache.close)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ossmount.model import BlockId
 from ossmount.protocols import BlockCache, OpenStore
@@ -15,6 +15,15 @@ class Fetched(NamedTuple):
     pieces: dict[BlockId, bytes]
     fresh: list[BlockId]
     requests: int
+
+
+@runtime_checkable
+class RangedCache(Protocol):
+    """What a cache offers that need not read a whole block for a part of it."""
+
+    def get_range(self, block: BlockId, start: int, length: int) -> bytes | None:
+        """``length`` bytes of the block from ``start`` (less at its end), verified, or None."""
+        ...
 
 
 class Transfer:
@@ -43,10 +52,14 @@ class Transfer:
 
     def _inside(self, span: Span, around: BlockId) -> Fetched | None:
         """The span out of a longer block that the cache has."""
-        data = self._cache.get(around)
-        if data is None:
-            return None
-        return Fetched(_cut(span, data, around.offset), [], 0)
+        data = self._cached_range(around, span.offset - around.offset, span.length)
+        return None if data is None else Fetched(_cut(span, data, span.offset), [], 0)
+
+    def _cached_range(self, block: BlockId, start: int, length: int) -> bytes | None:
+        if isinstance(self._cache, RangedCache):
+            return self._cache.get_range(block, start, length)
+        data = self._cache.get(block)
+        return None if data is None else data[start : start + length]
 
     def _fetch_one(self, block: BlockId, ask_cache: bool) -> Fetched:
         """Small files: the hot path, without the bookkeeping of runs."""

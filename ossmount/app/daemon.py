@@ -44,6 +44,7 @@ def _detach_and_run(run: Callable[[Callable[[], None]], int], writing: int) -> N
     os.setsid()
     if os.fork() != 0:
         os._exit(0)
+    _leave_terminal()
     status = 1
     told = False
 
@@ -54,12 +55,8 @@ def _detach_and_run(run: Callable[[Callable[[], None]], int], writing: int) -> N
             os.write(writing, message)
             os.close(writing)
 
-    def serving() -> None:
-        tell(_SERVING)
-        _leave_terminal()
-
     try:
-        status = run(serving)
+        status = run(lambda: tell(_SERVING))
     except OssmountError as error:
         tell(_line(error))
     except BaseException as error:
@@ -74,7 +71,10 @@ def _line(error: OssmountError) -> bytes:
 
 
 def _leave_terminal() -> None:
-    """Standard streams to /dev/null: the terminal may close, and a pipe's reader may wait for EOF."""
+    """Standard streams to /dev/null: the terminal may close, and a pipe's reader may wait for EOF.
+
+    Before any worker is forked, for each would hold the streams open; errors go over our own pipe.
+    """
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):

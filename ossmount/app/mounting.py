@@ -7,7 +7,7 @@ import os
 import select
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -89,6 +89,7 @@ def mount(
 
     Raises OssmountError where it cannot, and leaves nothing behind then.
     """
+    settings = anchored(settings)
     place = parse_mountpoint(mountpoint)
     if isinstance(place, Directory):
         check_device()
@@ -100,6 +101,20 @@ def mount(
     if foreground:
         return mounting.run(lambda: _say(f"serving {mountpoint}"))
     return in_background(mounting.run)
+
+
+def anchored(settings: Settings) -> Settings:
+    """``settings`` with absolute paths where the daemon, which leaves this directory, needs the file."""
+    return replace(
+        settings,
+        store=replace(settings.store, credentials_file=_absolute(settings.store.credentials_file)),
+        cache=replace(settings.cache, cache_dir=_absolute(settings.cache.cache_dir)),
+        mount=replace(settings.mount, log_file=_absolute(settings.mount.log_file)),
+    )
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
 
 
 def _check_cache(settings: Settings) -> None:

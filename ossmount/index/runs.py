@@ -43,6 +43,8 @@ class Run:
         "_time_base", "_time_unit", "_time_width", "_times_at", "count", "flags",
     )  # fmt: skip
 
+    count: int
+    flags: int
     _ino_base: int
     _size_base: int
     _time_base: int
@@ -200,6 +202,7 @@ class Cold:
         "_lengths_at", "_run", "_store_base", "_store_width", "_stores_at",
     )  # fmt: skip
 
+    _count: int
     _etags_at: int
     _etag_kind: int
     _etag_length: int

@@ -122,7 +122,7 @@ def beside(path: Path) -> Iterator[Path]:
 def _sweep(path: Path) -> None:
     """Removes what builds that were killed left behind."""
     for stale in path.parent.glob(f"{path.name}.tmp.*"):
-        pid = stale.name.rsplit(".", 1)[1]
+        pid = stale.name.removeprefix(f"{path.name}.tmp.").split(".")[0]
         if pid.isdigit() and not Path(f"/proc/{pid}").exists():
             stale.unlink(missing_ok=True)
 

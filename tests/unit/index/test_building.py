@@ -181,6 +181,8 @@ def test_the_next_build_sweeps_what_a_kill_left(tmp_path: Path) -> None:
     assert [p.name.rsplit(".", 1)[0] for p in tmp_path.iterdir()] == ["x.idx.tmp"]
     mine = tmp_path / f"x.idx.tmp.{os.getppid()}"
     mine.write_text("of a process that lives")
+    dead = next(p for p in tmp_path.iterdir() if p != mine)
+    dead.with_name(dead.name + ".sort0").write_text("a piece of its sort")
     build(iter([EntryBatch.of([entry("k")])]), target, source="x")
     assert {p.name for p in tmp_path.iterdir()} == {"x.idx", mine.name}
 

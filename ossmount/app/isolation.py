@@ -35,10 +35,11 @@ def in_child(work: Callable[[], T]) -> T:
         _run_and_exit(work, writing)
     os.close(writing)
     try:
-        return _outcome(reading, pid)
+        result: T = _outcome(reading, pid)
     except BaseException:
         _end(pid)
         raise
+    return result
 
 
 def _run_and_exit(work: Callable[[], Any], writing: int) -> NoReturn:

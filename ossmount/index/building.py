@@ -77,12 +77,13 @@ def build(
 
     Writes beside ``path`` and renames at the end, so ``path`` is either as it was or complete. Batches are
     taken as they come while they are in order of their paths; from the first that is not, everything goes
-    through an external sort. So order is always checked, and ``sorted_input`` only tells whether a second
-    pass was to be expected (it shows in the progress). ``previous`` is the generation before: paths that
-    it has keep their inode numbers.
+    through an external sort. Order is always checked, so ``sorted_input``, the source's word on it, changes
+    nothing but what a reader of the call may expect. ``previous`` is the generation before: paths that it
+    has keep their inode numbers.
 
     Raises EmptySource, SourceError (of the batches), NameRefused, IndexFileError.
     """
+    del sorted_input
     say = report or (lambda _: None)
     with translated(path), envelope.beside(path) as temporary:
         making = _Build(temporary, on_bad_key, previous)

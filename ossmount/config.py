@@ -9,7 +9,6 @@ its own part only. This module parses text; the entrances read argv, environment
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -59,13 +58,6 @@ def parse_bool(text: str) -> bool:
     raise ValueError(f"{text!r} is neither true nor false")
 
 
-def parse_path(text: str) -> str:
-    """An absolute path: a daemon leaves the directory it was started in."""
-    if not text:
-        raise ValueError("an empty path")
-    return os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 - no file is touched
-
-
 @dataclass(frozen=True, slots=True)
 class Option:
     """How one field appears to a user."""
@@ -107,7 +99,6 @@ class StoreSettings:
     credentials_file: str | None = option(
         None,
         "JSON file with AccessKeyId, AccessKeySecret, SecurityToken, Expiration (OSS)",
-        parse=parse_path,
         metavar="FILE",
     )
     ecs_ram_role: str | None = option(
@@ -170,7 +161,6 @@ class CacheSettings:
     cache_dir: str | None = option(
         None,
         "directory of cached blocks and kept indexes (default: $XDG_CACHE_HOME/ossmount)",
-        parse=parse_path,
         metavar="DIR",
     )
     cache_size: int = option(10 << 30, "hard limit of the disk cache; 0 turns it off", parse_size, "SIZE")
@@ -217,9 +207,7 @@ class MountSettings:
     log_level: str = option(
         "info", "least severe message logged", choices=("debug", "info", "warning", "error")
     )
-    log_file: str | None = option(
-        None, "file for the daemon's log (default: system log)", parse=parse_path, metavar="FILE"
-    )
+    log_file: str | None = option(None, "file for the daemon's log (default: system log)", metavar="FILE")
 
 
 @dataclass(frozen=True, slots=True)

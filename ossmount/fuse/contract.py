@@ -110,15 +110,25 @@ class Supervising(Protocol):
         """Counters: workers, prefetchers, restarts, resends."""
         ...
 
+    def watch(self, fd: int, callback: Callable[[Supervising], None]) -> None:
+        """Calls ``callback`` whenever ``fd`` is readable, until :meth:`unwatch`."""
+        ...
+
+    def unwatch(self, fd: int) -> None:
+        """To be called before ``fd`` is closed."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
     """Where the supervisor calls the app. All run in the supervisor, between two waits: be quick.
 
     ``on_serving`` once, when a worker answers requests. ``on_hangup`` on SIGHUP. ``on_readable`` by
-    descriptor (a control socket): called when it is readable.
+    descriptor (a control socket): called when it is readable. ``in_child`` first of all in each new child,
+    to close what only the supervisor may hold (a connection's peer waits for the last copy to close).
     """
 
     on_serving: Callable[[], None] = lambda: None
     on_hangup: Callable[[Supervising], None] = lambda _: None
     on_readable: Mapping[int, Callable[[Supervising], None]] | None = None
+    in_child: Callable[[], None] = lambda: None

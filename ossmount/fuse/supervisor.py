@@ -126,6 +126,14 @@ class Supervisor(Supervising):
             "resends": self._resends,
         }
 
+    def watch(self, fd: int, callback: Callable[[Supervising], None]) -> None:
+        """Calls ``callback`` whenever ``fd`` is readable."""
+        self._selector.register(fd, selectors.EVENT_READ, partial(self._call, callback))
+
+    def unwatch(self, fd: int) -> None:
+        """The opposite of :meth:`watch`."""
+        self._selector.unregister(fd)
+
     # -- the loop ---------------------------------------------------------------------------------
 
     def run(self, workers: int, prefetchers: int) -> int:
@@ -134,7 +142,7 @@ class Supervisor(Supervising):
         self._selector.register(self._ready, selectors.EVENT_READ, self._hear_children)
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._wake)
         for fd, callback in (self._callbacks.on_readable or {}).items():
-            self._selector.register(fd, selectors.EVENT_READ, partial(self._call, callback))
+            self.watch(fd, callback)
         try:
             self._children.add(Kind.WORKER, workers)
             self._children.add(Kind.PREFETCHER, prefetchers)
@@ -212,6 +220,7 @@ class Supervisor(Supervising):
         self._selector.close()
         for fd in (self._ready, self._wakeup, self._wakeup_writer):
             os.close(fd)
+        self._callbacks.in_child()
 
     def _hear_children(self) -> None:
         """Lines of children: one is ready, has seen the mount end, or says why it fails."""

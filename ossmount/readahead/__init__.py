@@ -2,7 +2,7 @@
 
 Pure (no I/O, no clock): :mod:`window`, :mod:`coalescing`, :mod:`dataset`, :mod:`hedging`,
 :mod:`concurrency`, :mod:`messages`. Doing: :mod:`fetcher`, :mod:`threads`, :mod:`transfer`,
-:mod:`prefetcher`. May know level 0 and trio.
+:mod:`prefetcher`, :mod:`warming`. May know level 0 and trio.
 """
 
 from ossmount.readahead.dataset import DatasetPlanner
@@ -10,5 +10,6 @@ from ossmount.readahead.fetcher import Fetcher
 from ossmount.readahead.messages import observation_pipe
 from ossmount.readahead.observer import Observer
 from ossmount.readahead.prefetcher import Prefetcher
+from ossmount.readahead.warming import Warming
 
-__all__ = ["DatasetPlanner", "Fetcher", "Observer", "Prefetcher", "observation_pipe"]
+__all__ = ["DatasetPlanner", "Fetcher", "Observer", "Prefetcher", "Warming", "observation_pipe"]

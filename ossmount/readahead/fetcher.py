@@ -20,7 +20,7 @@ from ossmount.model import BlockId, Extent
 from ossmount.protocols import BlockCache, OpenStore
 from ossmount.readahead.coalescing import Span, coalesce
 from ossmount.readahead.concurrency import ConcurrencyLimit
-from ossmount.readahead.flight import Arrived, Flight
+from ossmount.readahead.flight import Arrived, Flight, Settled
 from ossmount.readahead.hedging import HedgePolicy
 from ossmount.readahead.recent import RECENT_BYTES, RecentBlocks
 from ossmount.readahead.statistics import FetchStatistics
@@ -157,6 +157,10 @@ class Fetcher:
         """The block if it is in memory."""
         return self._memory.get(block)
 
+    def under_way(self, block: BlockId) -> bool:
+        """Whether the block is queued or being fetched."""
+        return block in self._flights
+
     async def _block(self, block: BlockId) -> bytes:
         """The hot path: one block."""
         data = self.at_hand(block)
@@ -208,15 +212,22 @@ class Fetcher:
             "check the network and the endpoint, or raise --read-deadline",
         )
 
-    def prefetch(self, blocks: Iterable[BlockId], arrived: Arrived | None = None, part: int = 0) -> int:
+    def prefetch(
+        self,
+        blocks: Iterable[BlockId],
+        arrived: Arrived | None = None,
+        part: int = 0,
+        settled: Settled | None = None,
+    ) -> int:
         """Queues blocks that a program may want soon; returns how many were not under way already.
 
         Does not wait, and never raises: a prefetch that fails is counted. ``arrived`` is called in a
-        worker thread with each block. ``part``: most bytes of a GET, if less than ``part_size``.
+        worker thread with each block, ``settled`` when it was offered to the cache or has failed; neither
+        for blocks that were under way. ``part``: most bytes of a GET, if less than ``part_size``.
         """
         wanted = [b for b in blocks if b not in self._flights and self.at_hand(b) is None]
         for span in coalesce(wanted, part or self._settings.part_size):
-            self._launch(span, demand=False, arrived=arrived)
+            self._launch(span, demand=False, arrived=arrived).settled = settled
         self._count.prefetched += len(wanted)
         self._dispatch()
         return len(wanted)
@@ -297,6 +308,8 @@ class Fetcher:
             for block, data in fetched.pieces.items():
                 flight.arrived(block, data)
         self._transfer.keep(fetched)
+        if flight.settled is not None:
+            flight.settled(flight.span.blocks, True)
 
     def _land(self, landing: _Landing) -> None:
         flight, result, hedge = landing
@@ -329,6 +342,8 @@ class Fetcher:
             del self._flights[block]
         if isinstance(result, StoreError):
             self._count.errors += 1
+            if flight.settled is not None:
+                flight.settled(flight.span.blocks, False)
         else:
             self._note(result)
             if flight.demand or self._count.reads:  # a prefetcher reads nothing: the kernel has its bytes

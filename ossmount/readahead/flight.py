@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -13,6 +13,10 @@ from ossmount.readahead.transfer import Fetched
 Arrived = Callable[[BlockId, bytes], None]
 """Called in a worker thread with each block of a prefetch, after the readers have been answered."""
 
+Settled = Callable[[Sequence[BlockId], bool], None]
+"""Called in any thread when blocks of a prefetch were offered to the cache (True) or failed (False); perhaps
+twice, where a request was hedged."""
+
 
 class Flight:
     """A span that is queued, on its way, or landed.
@@ -21,12 +25,16 @@ class Flight:
     bytes. ``attempts`` are running requests (two when hedged); the first result lands the flight.
     """
 
-    __slots__ = ("arrived", "attempts", "demand", "error", "fetched", "hedged", "span", "started", "waiters")
+    __slots__ = (
+        "arrived", "attempts", "demand", "error", "fetched", "hedged", "settled", "span", "started",
+        "waiters",
+    )  # fmt: skip
 
     def __init__(self, span: Span, demand: bool, arrived: Arrived | None = None) -> None:
         self.span = span
         self.demand = demand
         self.arrived = arrived
+        self.settled: Settled | None = None
         self.attempts = 0
         self.hedged = False
         self.started = 0.0

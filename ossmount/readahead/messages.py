@@ -1,4 +1,4 @@
-"""What workers tell prefetchers, and its form on the wire. Pure but for :func:`observation_pipe`.
+"""What prefetchers are told, and its form on the wire. Pure but for :func:`observation_pipe`.
 
 A pipe carries frames: ``magic (u16) · kind (u8) · payload length (u16)``, little-endian, then the
 payload. A frame has at most 4096 bytes (``PIPE_BUF``), so that many writers never mix theirs (pipe(7)).
@@ -16,8 +16,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-MAGIC = 0x6F01
-"""``o`` and version 1."""
+MAGIC = 0x6F02
+"""``o`` and version 2."""
 
 PIPE_BYTES = 1 << 20
 """What Linux lets everybody have (``/proc/sys/fs/pipe-max-size``): 60,000 observations."""
@@ -27,7 +27,10 @@ _INO = struct.Struct("<Q")
 _READ = struct.Struct("<QQI")
 _INOS_PER_FRAME = (select.PIPE_BUF - _FRAME.size) // _INO.size
 
-_KIND_OPENED, _KIND_READ, _KIND_LISTED, _KIND_ORDER, _KIND_MORE = range(1, 6)
+_KIND_OPENED, _KIND_READ, _KIND_LISTED, _KIND_ORDER, _KIND_MORE, _KIND_WARM, _KIND_WITHDRAWN = range(1, 8)
+
+KNOWN_ORDER = 0
+"""The batch number by which the known order itself is withdrawn."""
 
 
 class Opened(NamedTuple):
@@ -57,7 +60,20 @@ class Known(NamedTuple):
     begin: bool
 
 
-Observation = Opened | Read | Listed | Known
+class Warm(NamedTuple):
+    """Somebody wants ``inos`` in the disk cache; ``batch`` names the wish, other than 0."""
+
+    batch: int
+    inos: Sequence[int]
+
+
+class Withdrawn(NamedTuple):
+    """What was wished for as ``batch`` is not wanted any more; ``KNOWN_ORDER``: the known order."""
+
+    batch: int
+
+
+Observation = Opened | Read | Listed | Known | Warm | Withdrawn
 
 
 def opened_frame(ino: int) -> bytes:
@@ -82,6 +98,20 @@ def known_frames(inos: Sequence[int], *, begin: bool = True) -> Iterator[tuple[b
         kind = _KIND_ORDER if begin and first == 0 else _KIND_MORE
         payload = struct.pack(f"<{len(part)}Q", *part)
         yield _FRAME.pack(MAGIC, kind, len(payload)) + payload, len(part)
+
+
+def warm_frames(batch: int, inos: Sequence[int]) -> Iterator[tuple[bytes, int]]:
+    """Encodes :class:`Warm` in as many frames as it takes: (frame, how many inos it carries)."""
+    each = _INOS_PER_FRAME - 1
+    for first in range(0, len(inos), each):
+        part = inos[first : first + each]
+        payload = struct.pack(f"<{1 + len(part)}Q", batch, *part)
+        yield _FRAME.pack(MAGIC, _KIND_WARM, len(payload)) + payload, len(part)
+
+
+def withdrawn_frame(batch: int) -> bytes:
+    """Encodes :class:`Withdrawn`."""
+    return _FRAME.pack(MAGIC, _KIND_WITHDRAWN, _INO.size) + _INO.pack(batch)
 
 
 class Decoder:
@@ -110,10 +140,10 @@ class Decoder:
 def _plausible(kind: int, length: int) -> bool:
     if kind == _KIND_READ:
         return length == _READ.size
-    if kind in {_KIND_OPENED, _KIND_LISTED}:
+    if kind in {_KIND_OPENED, _KIND_LISTED, _KIND_WITHDRAWN}:
         return length == _INO.size
     fits = 0 < length <= select.PIPE_BUF and length % _INO.size == 0
-    return kind in {_KIND_ORDER, _KIND_MORE} and fits
+    return kind in {_KIND_ORDER, _KIND_MORE, _KIND_WARM} and fits
 
 
 def _decode(kind: int, payload: bytes) -> Observation:
@@ -123,7 +153,10 @@ def _decode(kind: int, payload: bytes) -> Observation:
         return Read(*_READ.unpack(payload))
     if kind == _KIND_LISTED:
         return Listed(*_INO.unpack(payload))
-    return Known(struct.unpack(f"<{len(payload) // _INO.size}Q", payload), kind == _KIND_ORDER)
+    if kind == _KIND_WITHDRAWN:
+        return Withdrawn(*_INO.unpack(payload))
+    inos = struct.unpack(f"<{len(payload) // _INO.size}Q", payload)
+    return Warm(inos[0], inos[1:]) if kind == _KIND_WARM else Known(inos, kind == _KIND_ORDER)
 
 
 def observation_pipe() -> tuple[int, int]:

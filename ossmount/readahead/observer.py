@@ -1,12 +1,19 @@
-"""The worker's end of the observations: tell and forget. Never waits, never raises."""
+"""Where observations and wishes go to the prefetchers: tell and forget. Never waits, never raises."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from ossmount.readahead.messages import known_frames, listed_frame, opened_frame, read_frame
+from ossmount.readahead.messages import (
+    known_frames,
+    listed_frame,
+    opened_frame,
+    read_frame,
+    warm_frames,
+    withdrawn_frame,
+)
 
 
 class HasFileno(Protocol):
@@ -62,8 +69,19 @@ class Observer:
 
         Fewer than all when the pipe is full: call again with the rest and ``begin=False`` a little later.
         """
+        return self._tell_all(known_frames(inos, begin=begin))
+
+    def warm(self, batch: int, inos: Sequence[int]) -> int:
+        """Somebody wants ``inos`` in the disk cache; returns how many were passed on, as :meth:`know`."""
+        return self._tell_all(warm_frames(batch, inos))
+
+    def withdraw(self, batch: int) -> bool:
+        """Takes a batch back, or the known order (``messages.KNOWN_ORDER``); False where a pipe is full."""
+        return self._tell(withdrawn_frame(batch))
+
+    def _tell_all(self, frames: Iterable[tuple[bytes, int]]) -> int:
         passed = 0
-        for frame, count in known_frames(inos, begin=begin):
+        for frame, count in frames:
             if not self._tell(frame):
                 break
             passed += count

@@ -18,8 +18,19 @@ from ossmount.model import BlockId, FileRef
 from ossmount.protocols import Index
 from ossmount.readahead.dataset import DatasetPlanner
 from ossmount.readahead.fetcher import Fetcher
-from ossmount.readahead.messages import Decoder, Known, Listed, Observation, Opened, Read
+from ossmount.readahead.messages import (
+    KNOWN_ORDER,
+    Decoder,
+    Known,
+    Listed,
+    Observation,
+    Opened,
+    Read,
+    Warm,
+    Withdrawn,
+)
 from ossmount.readahead.observer import Channel, descriptor_of
+from ossmount.readahead.warming import Warming
 from ossmount.readahead.window import WindowPlanner
 
 Push = Callable[[int, int, bytes], bool]
@@ -40,6 +51,7 @@ class Prefetcher:
     """Carries out the plans of ``planner`` for files with ``ino % of == number``.
 
     ``push_budget``: bytes that may be pushed and not opened yet; beyond it files go to the cache only.
+    ``warming`` takes wishes to warm; without it they are ignored.
     """
 
     def __init__(
@@ -52,10 +64,12 @@ class Prefetcher:
         settings: ReadaheadSettings | None = None,
         push_budget: int = 4 << 30,
         share: tuple[int, int] = (0, 1),
+        warming: Warming | None = None,
     ) -> None:
         self._index = index
         self._fetcher = fetcher
         self._planner = planner
+        self._warming = warming
         self._settings = settings or ReadaheadSettings()
         self._push = push if self._settings.push else None
         self._push_budget = push_budget
@@ -80,7 +94,13 @@ class Prefetcher:
 
     async def run(self, observations: Channel) -> None:
         """Works until cancelled, or until every writer has closed its end."""
-        descriptor = descriptor_of(observations)
+        async with trio.open_nursery() as nursery:
+            if self._warming is not None:
+                nursery.start_soon(self._warming.run)
+            await self._listen(descriptor_of(observations))
+            nursery.cancel_scope.cancel()
+
+    async def _listen(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
         while True:
             await trio.lowlevel.wait_readable(descriptor)
@@ -109,9 +129,21 @@ class Prefetcher:
                 self._planner.listed(ino)
             case Known(inos, begin):
                 self._planner.know(inos, begin=begin)
+            case Withdrawn(batch) if batch == KNOWN_ORDER:
+                self._planner.know(())
+            case Warm() | Withdrawn():
+                self._note_wish(observation)
             case Read(ino, offset, size):
                 self._planner.read(ino)
                 self._follow(ino, offset, size)
+
+    def _note_wish(self, observation: Warm | Withdrawn) -> None:
+        if self._warming is None:
+            return
+        if isinstance(observation, Warm):
+            self._warming.wish(observation.batch, observation.inos)
+        else:
+            self._warming.withdraw(observation.batch)
 
     def _follow(self, ino: int, offset: int, size: int) -> None:
         """Large files: fetches ahead of the stream, and pushes all but a tripwire.
@@ -136,6 +168,8 @@ class Prefetcher:
         if room > 0:
             for ref in self._planner.take(room):
                 self._fetch(ref)
+            if self._warming is not None:
+                self._warming.room()
 
     def _fetch(self, ref: FileRef) -> None:
         extent = self._index.extent(ref.ino)

@@ -16,6 +16,7 @@ from ossmount.app.daemon import in_background
 from ossmount.app.indexes import ChosenIndex, cache_directory, choose_index
 from ossmount.app.isolation import in_child
 from ossmount.app.logs import set_up_logging
+from ossmount.app.notify import Service
 from ossmount.app.runtime import MountRecord, read_record, remove_record
 from ossmount.cache.layered import check_cache
 from ossmount.config import Settings
@@ -68,17 +69,26 @@ class Mounting:
             generation=self.chosen.info.generation,
         )
         plan = plan_mount(self.chosen.path, self.settings, record.write())
+        # A daemon in the background is not the process that a service manager started.
+        service = Service.of(os.environ, os.getpid()) if self.foreground else Service()
+
+        def tell_serving() -> None:
+            on_serving()
+            service.ready(f"serving {self.chosen.info.source} on {self.mountpoint}")
+
         try:
-            return supervisor.run_mount(
-                self.mountpoint,
-                self.settings.mount,
-                source=self.chosen.info.source,
-                serve=partial(serve_worker, plan),
-                prefetchers=len(plan.observations),
-                prefetch=partial(run_prefetcher, plan),
-                callbacks=Callbacks(on_serving=on_serving),
-            )
+            with service.watched() as timers:
+                return supervisor.run_mount(
+                    self.mountpoint,
+                    self.settings.mount,
+                    source=self.chosen.info.source,
+                    serve=partial(serve_worker, plan),
+                    prefetchers=len(plan.observations),
+                    prefetch=partial(run_prefetcher, plan),
+                    callbacks=Callbacks(on_serving=tell_serving, on_readable=timers),
+                )
         finally:
+            service.stopping()
             remove_record(record.mountpoint)
 
 

@@ -17,6 +17,7 @@ import pytest
 from tests.servers.oss_server import OssServer
 from tests.servers.relay import Relay
 from tests.servers.s3 import S3Server
+from tests.support.buckets import fill_oss, fill_s3, oss_options
 from tests.support.command import CommandMount, Home
 from tests.support.images import expected, image_set, write_to
 from tests.support.mounting import needs_fuse
@@ -45,19 +46,15 @@ def flat(name: str) -> str:
 @pytest.fixture(scope="session")
 def s3_images(s3_gateway: S3Server) -> S3Server:
     """The gateway with the image set below ``train/``, flat below ``img/``, and manifests of it."""
-    client = s3_gateway.client()
-    client.create_bucket(Bucket=BUCKET)
-    for name, data in image_set().items():
-        client.put_object(Bucket=BUCKET, Key=f"train/{name}", Body=data)
-        client.put_object(Bucket=BUCKET, Key=flat(name), Body=data)
+    fill_s3(s3_gateway, BUCKET, {f"train/{name}": data for name, data in image_set().items()})
+    fill_s3(s3_gateway, BUCKET, {flat(name): data for name, data in image_set().items()})
     return s3_gateway
 
 
 @pytest.fixture(scope="session")
 def oss_images(oss_shared: OssServer) -> OssServer:
     """The OSS server with the same, and a manifest in the bucket."""
-    for name, data in image_set().items():
-        oss_shared.put(BUCKET, f"train/{name}", data)
+    fill_oss(oss_shared, BUCKET, {f"train/{name}": data for name, data in image_set().items()})
     oss_shared.put(BUCKET, "manifest.tsv", "".join(f"{name}\n" for name in image_set()).encode())
     return oss_shared
 
@@ -65,10 +62,6 @@ def oss_images(oss_shared: OssServer) -> OssServer:
 @pytest.fixture
 def s3_options(s3_images: S3Server, s3_relay: Relay) -> list[str]:
     return ["--endpoint-url", s3_relay.endpoint_url, "--addressing-style", "path"]
-
-
-def _oss_options(server: OssServer) -> list[str]:
-    return ["--endpoint-url", server.endpoint_url, "--region", server.region]
 
 
 @pytest.fixture
@@ -86,7 +79,7 @@ def _s3(request: pytest.FixtureRequest, words: Sequence[str]) -> Served:
 def _oss(request: pytest.FixtureRequest, words: Sequence[str]) -> Served:
     server: OssServer = request.getfixturevalue("oss_images")
     server.reset_requests()
-    return Served([*_oss_options(server), *words], server.environment(), lambda: server.requests)
+    return Served([*oss_options(server), *words], server.environment(), lambda: server.requests)
 
 
 def _s3_prefix(request: pytest.FixtureRequest, folder: Path) -> Served:

@@ -167,7 +167,7 @@ class CommandMount:
 
     home: Home
     path: Path
-    outcome: Outcome
+    outcome: Outcome = Outcome(0, "", "")
 
     def supervisor(self) -> int:
         """The supervisor's pid, as ``ossmount list --json`` gives it."""

@@ -124,7 +124,6 @@ def main() -> None:
     from tests.support.torchvision_ops import import_torchvision
 
     import_torchvision()
-    import torch.utils.data
     import torchvision.datasets  # noqa: F401 - imported before the first epoch is timed
 
     answers, sys.stdout = sys.stdout, sys.stderr

@@ -1,9 +1,11 @@
 """One training program, unmodified torchvision: prints a JSON line for construction and for each epoch.
 
-    python epochs.py DIRECTORY [--epochs 2] [--workers 8] [--decode] [--batch 32] [--barrier FIFO]
+    python epochs.py SOURCE [--epochs 2] [--workers 8] [--decode] [--gate] [--seconds N] [--announce]
 
-It is a program of its own, started anew for each run: a program keeps descriptors, memory and import
-costs from run to run that belong to nobody.
+SOURCE is a directory, or what a connector reads (``oss+http://host:port/bucket``; connectors.py).
+``--gate``: before each epoch says so and waits for a line on standard input, so that whoever measures can
+drop caches and read counters. It is a program of its own, started anew for each run: a program keeps
+descriptors, memory and import costs from run to run that belong to nobody.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from tests.support.torchvision_ops import import_torchvision
 import_torchvision()
 
 import torch  # noqa: E402
-from torch.utils.data import DataLoader  # noqa: E402
+from torch.utils.data import DataLoader, Sampler  # noqa: E402
 from torchvision import transforms  # noqa: E402
 from torchvision.datasets import ImageFolder  # noqa: E402
 
@@ -38,46 +40,97 @@ def length(data: bytes) -> int:
     return len(data)
 
 
-def image_folder(root: str, decode: bool) -> ImageFolder:
-    """ImageFolder with the raw loader, or with the usual training transform."""
-    if not decode:
-        return ImageFolder(root, loader=read_raw, transform=length)
-    return ImageFolder(
-        root, transform=transforms.Compose([transforms.RandomResizedCrop(224), transforms.ToTensor()])
-    )
+def training_transform() -> Any:
+    """The usual one."""
+    return transforms.Compose([transforms.RandomResizedCrop(224), transforms.ToTensor()])
 
 
-def run_epochs(dataset: Any, epochs: int, workers: int, batch: int) -> None:
-    """Iterates the data set ``epochs`` times and prints images/s."""
+def open_dataset(source: str, options: argparse.Namespace) -> Any:
+    """ImageFolder, or a connector's data set, with the raw or the decoding loader."""
+    if "+http" in source:
+        from tests.bench.connectors import open_connector
+
+        return open_connector(source, training_transform() if options.decode else None, Path(options.scratch))
+    if options.decode:
+        return ImageFolder(source, transform=training_transform())
+    return ImageFolder(source, loader=read_raw, transform=length)
+
+
+class AnnouncedOrder(Sampler[int]):
+    """A shuffled order that is told to the mount before the first item is asked for."""
+
+    def __init__(self, dataset: ImageFolder, root: str) -> None:
+        self._dataset = dataset
+        self._root = root
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __iter__(self) -> Any:
+        from tests.bench.known_order import announce
+
+        order = torch.randperm(len(self._dataset)).tolist()
+        announce(self._root, [self._dataset.samples[i][0] for i in order])
+        return iter(order)
+
+
+def make_loader(dataset: Any, options: argparse.Namespace) -> DataLoader[Any]:
+    """The loader that a user would write; with ``--announce`` the sampler tells the mount its order."""
+    common = {"batch_size": options.batch, "num_workers": options.workers}
+    if options.announce:
+        return DataLoader(dataset, sampler=AnnouncedOrder(dataset, options.source), **common)
+    return DataLoader(dataset, shuffle=True, **common)
+
+
+def run_epochs(dataset: Any, options: argparse.Namespace) -> None:
+    """Iterates the data set and prints each epoch's images and seconds."""
     torch.manual_seed(7)
-    loader = DataLoader(dataset, batch_size=batch, shuffle=True, num_workers=workers)
-    for epoch in range(epochs):
-        started = time.perf_counter()
-        images = sum(len(targets) for _, targets in loader)
+    loader = make_loader(dataset, options)
+    for epoch in range(options.epochs):
+        if options.gate:
+            say(case="gate", epoch=epoch + 1)
+            sys.stdin.readline()
+        images, started = 0, time.perf_counter()
+        for batch in loader:
+            images += len(batch[1])
+            if options.seconds and time.perf_counter() - started > options.seconds:
+                break
         seconds = time.perf_counter() - started
-        say(case="epoch", epoch=epoch + 1, images=images, seconds=seconds, rate=images / seconds)
+        say(case="epoch", epoch=epoch + 1, images=images, seconds=seconds, whole=images == len(dataset))
 
 
 def say(**fields: Any) -> None:
     """One JSON line on standard output."""
-    print(json.dumps(fields), flush=True)  # noqa: T201
+    print(json.dumps(fields), flush=True)
 
 
-def main() -> None:
-    """Runs what the command line asks for."""
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("directory")
+    parser.add_argument("source")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--decode", action="store_true")
-    options = parser.parse_args()
+    parser.add_argument("--gate", action="store_true")
+    parser.add_argument("--announce", action="store_true", help="tell the mount the order (known_order.py)")
+    parser.add_argument("--seconds", type=float, default=0.0, help="cut an epoch that takes longer")
+    parser.add_argument("--scratch", default=".", help="directory for a connector's configuration")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    options = parse(sys.argv[1:])
     torch.set_num_threads(1)
+    say(case="ready")
+    if options.gate:
+        sys.stdin.readline()
     started = time.perf_counter()
-    dataset = image_folder(options.directory, options.decode)
+    dataset = open_dataset(options.source, options)
     seconds = time.perf_counter() - started
-    say(case="construction", files=len(dataset), seconds=seconds, rate=len(dataset) / seconds)
-    run_epochs(dataset, options.epochs, options.workers, options.batch)
+    say(case="construction", files=len(dataset), seconds=seconds)
+    run_epochs(dataset, options)
 
 
 if __name__ == "__main__":

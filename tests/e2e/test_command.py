@@ -5,19 +5,20 @@ Touch it when there is another way to start or end a mount.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.servers.oss_server import OssServer
 from tests.support.buckets import fill_oss, oss_options
-from tests.support.command import CommandMount, Home
+from tests.support.command import ROOT, CommandMount, Home
 from tests.support.mounting import is_mounted, is_running, needs_fuse, wait_for
 
 pytestmark = [needs_fuse, pytest.mark.fuse]
@@ -150,19 +151,31 @@ def test_busy_mount_is_not_unmounted_but_lazily(source: str, home: Home) -> None
     assert home.left_behind() == []
 
 
-def test_mount_t_fuse_ossmount(source: str, home: Home, tmp_path: Path) -> None:
-    """As mount(8) and fstab call it: by fuse3's ``mount.fuse``, which looks for ``ossmount`` on the path."""
-    if os.geteuid() != 0 or shutil.which("mount.fuse") is None:
-        pytest.skip("mount -t needs root and the mount.fuse of fuse3")
-    program = tmp_path / "bin" / "ossmount"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m ossmount.cli "$@"\n')
+@contextlib.contextmanager
+def mount_helper(program: Path) -> Iterator[None]:
+    """``/sbin/mount.fuse.ossmount``, where mount(8) looks, leads to ``program`` while the block runs."""
+    helper = Path("/sbin/mount.fuse.ossmount")
+    if os.geteuid() != 0 or helper.exists():
+        pytest.skip(f"mount -t needs root and a free {helper}")
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        "sys.argv[0] = 'mount.fuse.ossmount'\nfrom ossmount.cli import main\nsys.exit(main())\n"
+    )
     program.chmod(0o755)
+    helper.symlink_to(program)
+    try:
+        yield
+    finally:
+        helper.unlink()
+
+
+def test_mount_t_fuse_ossmount(source: str, home: Home, tmp_path: Path) -> None:
     mountpoint = home.directory()
     command = ["mount", "-t", "fuse.ossmount", "-o", "ro,workers=1,file_mode=0400", source, str(mountpoint)]
-    variables = home.variables()
-    variables["PATH"] = f"{program.parent}:{variables['PATH']}"
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    with mount_helper(tmp_path / "helper"):
+        done = subprocess.run(
+            command, env=home.variables(), capture_output=True, text=True, timeout=60, check=False
+        )
     assert done.returncode == 0, done.stderr
     assert mode(mountpoint) == 0o400
     subprocess.run(["umount", str(mountpoint)], check=True, timeout=20)

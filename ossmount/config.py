@@ -107,6 +107,7 @@ class StoreSettings:
     oss_signature: str = option("v4", "signature version for OSS", choices=("v1", "v4"))
     oss_internal: bool = option(False, "use the region's internal OSS endpoint", parse_bool)
     oss_cname: bool = option(False, "the endpoint is a custom domain bound to the bucket", parse_bool)
+    local_files: bool = option(True, "open file:// URIs and local paths", parse_bool)
     retries: int = option(5, "how often a failed request is repeated", int, "N")
     connect_timeout: float = option(10.0, "time to make a connection", parse_duration, "TIME")
     request_timeout: float = option(60.0, "time for one request", parse_duration, "TIME")

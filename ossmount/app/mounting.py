@@ -99,6 +99,16 @@ def mount(
 
     Raises OssmountError where it cannot, and leaves nothing behind then.
     """
+    mounting = prepare(sources, mountpoint, settings, foreground=foreground, report=report)
+    if foreground:
+        return mounting.run(lambda: _say(f"serving {mountpoint}"))
+    return in_background(mounting.run)
+
+
+def prepare(
+    sources: Sequence[str], mountpoint: str, settings: Settings, *, foreground: bool, report: Report
+) -> Mounting:
+    """Everything before the mount itself: checks, and the index is chosen or built. Raises OssmountError."""
     settings = anchored(settings)
     place = parse_mountpoint(mountpoint)
     if isinstance(place, Directory):
@@ -107,10 +117,7 @@ def mount(
     _check_cache(settings)
     chosen = choose_index(sources, settings, report)
     _say(chosen.describe())
-    mounting = Mounting(place, chosen, settings, foreground)
-    if foreground:
-        return mounting.run(lambda: _say(f"serving {mountpoint}"))
-    return in_background(mounting.run)
+    return Mounting(place, chosen, settings, foreground)
 
 
 def anchored(settings: Settings) -> Settings:

@@ -34,6 +34,8 @@ def open_store(root_uri: str, settings: StoreSettings) -> ObjectStore:
     if key:
         raise SettingsError(f"{root_uri!r} is not the root of a store", f"write {root}")
     if root == FILE_ROOT:
+        if not settings.local_files:
+            raise SettingsError(f"{root_uri} may not be opened here", "name objects of a bucket only")
         from ossmount.stores.file import FileStore
 
         return FileStore()

@@ -1,0 +1,175 @@
+"""Credentials of a volume: taken from a publish call, kept in files of mode 0600, handed on by environment.
+
+What may live here: the forms that keys come in, and how a mount's process finds them so that it sees
+renewed ones: oss2's file is read again when it changes, boto3 runs ``credential_process.py`` every minute,
+and reads the web identity token at each renewal. Nothing here is logged or part of a message but key names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ossmount.k8s import credential_process
+from ossmount.k8s.refusal import Code, Refusal
+
+AWS_NAMES = {
+    "AWS_ACCESS_KEY_ID": "AccessKeyId",
+    "AWS_SECRET_ACCESS_KEY": "SecretAccessKey",
+    "AWS_SESSION_TOKEN": "SessionToken",
+    "key_id": "AccessKeyId",
+    "access_key": "SecretAccessKey",
+    "session_token": "SessionToken",
+}
+"""Keys of a Secret for S3: those of AWS's variables, and those that its own CSI driver takes."""
+
+OSS_NAMES = {
+    "AccessKeyId": "AccessKeyId",
+    "AccessKeySecret": "AccessKeySecret",
+    "SecurityToken": "SecurityToken",
+    "Expiration": "Expiration",
+    "akId": "AccessKeyId",
+    "akSecret": "AccessKeySecret",
+}
+"""Keys of a Secret for OSS: those of the vendor's credentials file, and those that its CSI driver takes."""
+
+STS_AUDIENCE = "sts.amazonaws.com"
+"""Audience of the service account token that AWS STS exchanges for keys of a role."""
+
+AWS_FILE, OSS_FILE, TOKEN_FILE, ROLE_FILE, CONFIG_FILE = "aws.json", "oss.json", "token", "role", "aws-config"
+
+_KEPT_AWS = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Files to write, by name. Empty where a volume brings none."""
+
+    files: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"<Credentials {sorted(self.files)}>"
+
+    def secrets(self) -> set[str]:
+        """Every value that no message may show."""
+        values: set[str] = set()
+        for name, text in self.files.items():
+            values |= set(json.loads(text).values()) if name.endswith(".json") else {text}
+        return values - {""}
+
+
+def credentials_of(secrets: Mapping[str, str], tokens: str, role_arn: str) -> Credentials:
+    """The credentials of a publish call: its Secret, the service account tokens (JSON), the role.
+
+    Raises Refusal, which names keys of the Secret and never a value.
+    """
+    unknown = sorted(secrets.keys() - AWS_NAMES.keys() - OSS_NAMES.keys())
+    if unknown:
+        raise _invalid(f"unknown keys in the Secret: {', '.join(unknown)}; see docs/kubernetes.md")
+    files: dict[str, str] = {}
+    aws = {AWS_NAMES[key]: value.strip() for key, value in secrets.items() if key in AWS_NAMES}
+    oss = {OSS_NAMES[key]: value.strip() for key, value in secrets.items() if key in OSS_NAMES}
+    if aws:
+        _check_pair(aws, "AccessKeyId", "SecretAccessKey", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        files[AWS_FILE] = json.dumps(aws)
+    if oss:
+        _check_pair(oss, "AccessKeyId", "AccessKeySecret", "AccessKeyId", "AccessKeySecret")
+        files[OSS_FILE] = json.dumps(oss)
+    if role_arn and not aws:
+        files[TOKEN_FILE], files[ROLE_FILE] = _token(tokens), role_arn
+    return Credentials(files)
+
+
+def _check_pair(found: Mapping[str, str], first: str, second: str, first_key: str, second_key: str) -> None:
+    for name, key in ((first, first_key), (second, second_key)):
+        if not found.get(name):
+            raise Refusal(Code.UNAUTHENTICATED, f"the Secret has no {key}")
+
+
+def _token(tokens: str) -> str:
+    """The token for STS out of what kubelet passes. Raises Refusal."""
+    try:
+        return str(json.loads(tokens)[STS_AUDIENCE]["token"])
+    except (ValueError, TypeError, KeyError):
+        raise Refusal(
+            Code.UNAUTHENTICATED,
+            f"role-arn is set, and kubelet passes no service account token for {STS_AUDIENCE};"
+            " name that audience in tokenRequests of the CSIDriver",
+        ) from None
+
+
+def write(credentials: Credentials, directory: Path, owner: int | None = None) -> None:
+    """Writes the files into ``directory`` (made 0700), each beside and renamed; others there go.
+
+    ``owner`` is the user who is to read them, this process's where it is None. Raises OSError.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files = dict(credentials.files)
+    if AWS_FILE in files:
+        files[CONFIG_FILE] = _aws_config(directory / AWS_FILE)
+    for name, text in files.items():
+        _write_file(directory / name, text, owner)
+    for path in directory.iterdir():
+        if path.name not in files:
+            path.unlink()
+    if owner is not None:
+        os.chown(directory, owner, -1)
+
+
+def _write_file(path: Path, text: str, owner: int | None) -> None:
+    beside = path.with_name(f".{path.name}")
+    beside.unlink(missing_ok=True)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(text)
+        if owner is not None:
+            os.fchown(descriptor, owner, -1)
+    beside.replace(path)
+
+
+def remove(directory: Path) -> None:
+    """Removes the files and their directory, if they are there."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _aws_config(keys: Path) -> str:
+    """boto3 asks a ``credential_process`` again whenever its answer has nearly expired."""
+    return (
+        f'[default]\ncredential_process = "{sys.executable}" -I -S "{credential_process.__file__}" "{keys}"\n'
+    )
+
+
+def environment(base: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """The environment of a mount's process: ``base`` with the credentials in ``directory``, if there are.
+
+    A volume that brings credentials never falls back to those of its surroundings.
+    """
+    if not directory.is_dir() or not any(directory.iterdir()):
+        return dict(base)
+    kept = {
+        name: value
+        for name, value in base.items()
+        if not name.startswith(("AWS_", "OSS_")) or name in _KEPT_AWS
+    }
+    kept |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    kept["AWS_CONFIG_FILE"] = str(directory / CONFIG_FILE) if (directory / AWS_FILE).exists() else os.devnull
+    if (directory / TOKEN_FILE).exists():
+        kept["AWS_WEB_IDENTITY_TOKEN_FILE"] = str(directory / TOKEN_FILE)
+        kept["AWS_ROLE_ARN"] = (directory / ROLE_FILE).read_text()
+        kept["AWS_ROLE_SESSION_NAME"] = "ossmount"
+    return kept
+
+
+def options(directory: Path) -> dict[str, str]:
+    """Options by which the mount finds credentials that no variable names."""
+    file = directory / OSS_FILE
+    return {"credentials_file": str(file)} if file.exists() else {}
+
+
+def _invalid(message: str) -> Refusal:
+    return Refusal(Code.INVALID_ARGUMENT, message)

@@ -1,0 +1,79 @@
+"""The process of one volume: ``python -m ossmount.k8s.mounter``, started by the node plugin or the sidecar.
+
+It reads its job, a line of JSON, from standard input, mounts as ``ossmount mount --foreground`` does, and
+says on standard output, in a line of JSON, that it serves or why it does not. Then it waits for a line on
+standard input before it goes on: whoever started it has remembered it by then. If that one is dead the
+mount ends again, so that no mount stays that nobody knows of.
+
+What may live here: that hand-shake. Who may touch it: whoever changes it together with ``spawning``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ossmount.app.isolation import encode_error
+from ossmount.app.mounting import prepare
+from ossmount.config import Settings, compose, from_environment, parse_value
+from ossmount.errors import MountError, OssmountError
+from ossmount.model import Progress
+
+ORIGIN = "volume attribute"
+
+
+def settings_of(options: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
+    """The volume's settings; the environment gives defaults for the whole node. Raises SettingsError."""
+    values = {name: parse_value(name, text, f"{ORIGIN} {name}") for name, text in options.items()}
+    return compose(from_environment(environment), values)
+
+
+def main() -> int:
+    """Serves until unmounted; the exit status is the mount's."""
+    job = json.loads(_line())
+    try:
+        settings = settings_of(job["options"], os.environ)
+        mounting = prepare(job["sources"], job["mountpoint"], settings, foreground=True, report=_quiet)
+        return mounting.run(_serving)
+    except OssmountError as error:
+        _tell({"error": encode_error(error)})
+        return error.exit_status
+    except Exception as error:
+        _tell({"error": encode_error(MountError(f"internal error: {type(error).__name__}: {error}"))})
+        raise
+
+
+def _quiet(progress: Progress) -> None:
+    """Nobody looks at a progress bar here."""
+
+
+def _line() -> bytes:
+    """A line from standard input, which stays open: no more is read than that."""
+    text = b""
+    while not text.endswith(b"\n"):
+        piece = os.read(0, 65536)
+        if not piece:
+            break
+        text += piece
+    return text
+
+
+def _tell(message: dict[str, Any]) -> None:
+    try:
+        os.write(1, json.dumps(message).encode() + b"\n")
+    except BrokenPipeError:
+        sys.stderr.write("ossmount: whoever started this mount is gone\n")
+
+
+def _serving() -> None:
+    _tell({"serving": True})
+    if not _line():
+        os.kill(os.getpid(), signal.SIGTERM)  # the supervisor's loop then drains and unmounts
+
+
+if __name__ == "__main__":
+    sys.exit(main())

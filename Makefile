@@ -32,6 +32,7 @@ format: setup ## let ruff rewrite what it can
 
 docs: setup ## write the generated parts of docs/ anew
 	$(BIN)/python -m ossmount.cli.reference
+	$(BIN)/python packaging/helm/options_schema.py
 
 bench: ## compare with the peers that are installed (minutes; ARGS are passed on)
 	@packaging/bootstrap.sh --bench

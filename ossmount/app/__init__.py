@@ -4,12 +4,15 @@ What may live here: composition, the only place where concrete classes of all ro
 functions behind the commands. Who may touch it: whoever adds a command or a room.
 """
 
+from ossmount.app.control import ControlClient
 from ossmount.app.doctor import doctor
 from ossmount.app.inspection import build_index, index_export, index_info, index_ls, index_report
 from ossmount.app.mounting import list_mounts, mount, umount
 from ossmount.app.statistics import read_statistics
+from ossmount.app.warming import warm
 
 __all__ = [
+    "ControlClient",
     "build_index",
     "doctor",
     "index_export",
@@ -20,4 +23,5 @@ __all__ = [
     "mount",
     "read_statistics",
     "umount",
+    "warm",
 ]

@@ -8,24 +8,31 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from ossmount.app.indexes import cache_directory
+from ossmount.app.shared_level import SharedLevel
 from ossmount.app.statistics import publish
-from ossmount.cache.layered import open_cache
+from ossmount.cache.disk import DiskCache
+from ossmount.cache.layered import AnyCache, LayeredCache, open_cache
+from ossmount.cache.memory import MemoryCache, NullCache
 from ossmount.config import Settings
 from ossmount.fs import FileSystem
 from ossmount.fuse import pages
 from ossmount.index import open_index
-from ossmount.readahead import DatasetPlanner, Fetcher, Observer, Prefetcher, observation_pipe
+from ossmount.model import BlockId
+from ossmount.readahead import DatasetPlanner, Fetcher, Observer, Prefetcher, Warming, observation_pipe
 from ossmount.stores import StorePool
 
 PUSHED_ONLY_BUDGET = 1 << 30
 """Bytes read ahead where there is no disk cache to hold them: the page cache is all there is."""
+
+PREPARED_STORES = 4
+"""Stores opened before they are asked for; an object list may name hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +44,20 @@ class Plan:
     runtime: Path
     observations: tuple[tuple[int, int], ...]
     """A pipe (reading end, writing end) for each prefetcher: workers write what programs do."""
+    level: SharedLevel
+
+    @property
+    def observer(self) -> Observer | None:
+        """A new way to tell the prefetchers; None where there are none."""
+        return Observer(*(writing for _, writing in self.observations)) if self.observations else None
 
 
 def plan_mount(index: Path, settings: Settings, runtime: Path) -> Plan:
     """The plan of a mount, with a pipe for each prefetcher that its settings ask for."""
     readahead = settings.readahead
     count = 0 if readahead.readahead in {"off", "file"} else readahead.prefetchers
-    return Plan(index, settings, runtime, tuple(observation_pipe() for _ in range(count)))
+    pipes = tuple(observation_pipe() for _ in range(count))
+    return Plan(index, settings, runtime, pipes, SharedLevel(settings.mount.log_level))
 
 
 @dataclass(slots=True)
@@ -52,7 +66,7 @@ class Parts:
 
     index: Any
     pool: StorePool
-    cache: Any
+    cache: AnyCache
     fetcher: Fetcher
 
     def statistics(self) -> dict[str, Any]:
@@ -63,6 +77,11 @@ class Parts:
             "fetcher": self.fetcher.statistics(),
         }
 
+    def on_disk(self, block: BlockId) -> bool:
+        """Whether the disk cache has the block."""
+        disk = self.cache.disk if isinstance(self.cache, LayeredCache) else self.cache
+        return isinstance(disk, DiskCache) and disk.contains(block)
+
 
 def compose_parts(plan: Plan, stack: ExitStack) -> Parts:
     """Opens index, stores and cache, and makes the fetcher; ``stack`` closes them."""
@@ -72,7 +91,22 @@ def compose_parts(plan: Plan, stack: ExitStack) -> Parts:
     stack.callback(pool.close)
     cache = open_cache(plan.settings.cache, cache_directory(plan.settings.cache) / "blocks")
     stack.callback(cache.close)
-    return Parts(index, pool, cache, Fetcher(pool, cache, plan.settings.readahead))
+    memory, disk = layers_of(cache)
+    return Parts(index, pool, cache, Fetcher(pool, disk, plan.settings.readahead, memory=memory))
+
+
+def layers_of(cache: AnyCache) -> tuple[MemoryCache | None, DiskCache | NullCache]:
+    """The two layers apart: the fetcher looks into memory on its loop and into the disk cache in threads."""
+    if isinstance(cache, LayeredCache):
+        return cache.memory, cache.disk
+    if isinstance(cache, MemoryCache):
+        return cache, NullCache()
+    return None, cache
+
+
+async def prepare_stores(parts: Parts) -> None:
+    """Makes the store clients while nobody waits for them yet."""
+    await trio.to_thread.run_sync(parts.pool.prepare, parts.index.info().stores[:PREPARED_STORES])
 
 
 @asynccontextmanager
@@ -80,13 +114,15 @@ async def serve_worker(plan: Plan, number: int) -> AsyncIterator[FileSystem]:
     """The file system of worker ``number``, serving until the block is left."""
     with ExitStack() as stack:
         parts = compose_parts(plan, stack)
-        observer = Observer(*(writing for _, writing in plan.observations)) if plan.observations else None
         filesystem = FileSystem(
-            parts.index, parts.fetcher, observer=observer, push=plan.settings.readahead.push
+            parts.index, parts.fetcher, observer=plan.observer, push=plan.settings.readahead.push
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(parts.fetcher.run)
-            nursery.start_soon(publish, plan.runtime, "worker", _with_filesystem(parts, filesystem))
+            nursery.start_soon(prepare_stores, parts)
+            nursery.start_soon(
+                publish, plan.runtime, "worker", _with_filesystem(parts, filesystem), plan.level.apply
+            )
             yield filesystem
             nursery.cancel_scope.cancel()
 
@@ -95,23 +131,38 @@ def _with_filesystem(parts: Parts, filesystem: FileSystem) -> Callable[[], dict[
     return lambda: parts.statistics() | {"errors": filesystem.statistics()}
 
 
+def _without_memory(plan: Plan) -> Plan:
+    """For a prefetcher: it answers no program, so what it keeps in memory would be kept for nobody."""
+    cache = replace(plan.settings.cache, memory_cache=0)
+    return replace(plan, settings=replace(plan.settings, cache=cache))
+
+
 async def run_prefetcher(plan: Plan, number: int) -> None:
     """Prefetcher ``number``: plans from the workers' observations, fetches, and pushes to the kernel."""
     share = (number, len(plan.observations))
     with ExitStack() as stack:
-        parts = compose_parts(plan, stack)
+        parts = compose_parts(_without_memory(plan), stack)
         settings = plan.settings.readahead
         budget = plan.settings.cache.cache_size or PUSHED_ONLY_BUDGET
         planner = DatasetPlanner(parts.index, settings, budget=budget, share=share)
+        warming = Warming(parts.index, parts.fetcher, parts.on_disk, settings, share)
         prefetcher = Prefetcher(
-            parts.index, parts.fetcher, planner, pages.push, settings=settings, share=share
+            parts.index,
+            parts.fetcher,
+            planner,
+            pages.push,
+            settings=settings,
+            share=share,
+            warming=warming,
         )
 
         def counters() -> dict[str, Any]:
-            return parts.statistics() | {"prefetcher": prefetcher.statistics()}
+            own = {"prefetcher": prefetcher.statistics(), "warm": warming.statistics()}
+            return parts.statistics() | own
 
         async with trio.open_nursery() as nursery:
             await nursery.start(parts.fetcher.run)
-            nursery.start_soon(publish, plan.runtime, "prefetcher", counters)
+            nursery.start_soon(prepare_stores, parts)
+            nursery.start_soon(publish, plan.runtime, "prefetcher", counters, plan.level.apply)
             await prefetcher.run(plan.observations[number][0])
             nursery.cancel_scope.cancel()

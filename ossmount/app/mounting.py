@@ -7,11 +7,13 @@ import os
 import select
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from ossmount.app.composition import plan_mount, run_prefetcher, serve_worker
+from ossmount.app.control_answers import open_control
 from ossmount.app.daemon import in_background
 from ossmount.app.indexes import ChosenIndex, cache_directory, choose_index
 from ossmount.app.isolation import in_child
@@ -34,6 +36,7 @@ from ossmount.fuse.mountpoint import (
     unmount,
 )
 from ossmount.protocols import Report
+from ossmount.stores import import_stores
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +71,7 @@ class Mounting:
             supervisor=os.getpid(),
             generation=self.chosen.info.generation,
         )
+        import_stores(self.chosen.info.stores)
         plan = plan_mount(self.chosen.path, self.settings, record.write())
         # A daemon in the background is not the process that a service manager started.
         service = Service.of(os.environ, os.getpid()) if self.foreground else Service()
@@ -77,7 +81,7 @@ class Mounting:
             service.ready(f"serving {self.chosen.info.source} on {self.mountpoint}")
 
         try:
-            with service.watched() as timers:
+            with service.watched() as timers, closing(open_control(plan)) as control:
                 return supervisor.run_mount(
                     self.mountpoint,
                     self.settings.mount,
@@ -85,7 +89,11 @@ class Mounting:
                     serve=partial(serve_worker, plan),
                     prefetchers=len(plan.observations),
                     prefetch=partial(run_prefetcher, plan),
-                    callbacks=Callbacks(on_serving=tell_serving, on_readable=timers),
+                    callbacks=Callbacks(
+                        on_serving=tell_serving,
+                        on_readable={**timers, control.fileno(): control.accept},
+                        in_child=control.close_copies,
+                    ),
                 )
         finally:
             service.stopping()

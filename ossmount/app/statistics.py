@@ -18,6 +18,7 @@ import trio
 
 from ossmount.app.runtime import runtime_directory, write_json
 from ossmount.errors import MountError
+from ossmount.fuse.mountpoint import resolve
 
 PUBLISH_INTERVAL = 0.2
 """Seconds between looks at the counters: fresh enough for a live view, unmeasurable as a cost."""
@@ -25,13 +26,16 @@ PUBLISH_INTERVAL = 0.2
 Counters = Mapping[str, Any]
 
 
-async def publish(directory: Path, kind: str, counters: Callable[[], Counters]) -> None:
-    """Publishes ``counters()`` until cancelled, and once more at the end."""
+async def publish(
+    directory: Path, kind: str, counters: Callable[[], Counters], on_look: Callable[[], None]
+) -> None:
+    """Publishes ``counters()`` until cancelled, and once more at the end; calls ``on_look`` as often."""
     path = directory / "stats" / f"{kind}-{os.getpid()}.json"
     published: Counters | None = None
     try:
         while True:
             published = _publish_once(path, counters, published)
+            on_look()
             await trio.sleep(PUBLISH_INTERVAL)
     finally:
         _publish_once(path, counters, published)
@@ -52,11 +56,16 @@ def _publish_once(
 
 def read_statistics(mountpoint: str) -> dict[str, Any]:
     """The sum over all children of the mount, dead ones included. Raises MountError."""
-    directory = runtime_directory(mountpoint) / "stats"
+    directory = runtime_directory(str(resolve(Path(mountpoint)))) / "stats"
     if not directory.is_dir():
         raise MountError(
             f"no ossmount mount of this user at {mountpoint}", "see 'ossmount list' for what is mounted"
         )
+    return sum_statistics(directory)
+
+
+def sum_statistics(directory: Path) -> dict[str, Any]:
+    """The sum over all files of ``directory``."""
     total: dict[str, Any] = {}
     for path in sorted(directory.glob("[!.]*.json")):
         try:

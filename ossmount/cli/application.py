@@ -48,6 +48,18 @@ class Application(Protocol):
         """Counters by room, added up over the mount's processes."""
         ...
 
+    def warm(
+        self,
+        mountpoint: str,
+        paths: Sequence[str] = (),
+        *,
+        label: str | None = None,
+        limit: int | None = None,
+        report: Report,
+    ) -> Any:
+        """Fetches into the disk cache: ``files``, ``bytes``, ``present_bytes``, ``fetched_bytes``."""
+        ...
+
     def build_index(self, sources: Sequence[str], path: str, settings: Settings, report: Report) -> IndexInfo:
         """Builds the index at ``path``; leaves nothing behind where it fails."""
         ...

@@ -75,6 +75,21 @@ COMMANDS = (
         usage="[--json] MOUNTPOINT",
     ),
     Command(
+        ("warm",),
+        "fetch files of a mount into its disk cache",
+        "Returns when everything is there. What is cached is skipped, so it may be interrupted (Ctrl-C)\n"
+        "and run again. PATHs are files or directories, relative to the mountpoint or below it; without\n"
+        "them all is fetched. What programs read at the same time comes first.",
+        (
+            ("the whole data set", "ossmount warm /mnt/train"),
+            ("two classes", "ossmount warm /mnt/train cat dog"),
+            ("what one label has, at most 100 GiB", "ossmount warm --label cat --bytes 100G /mnt/train"),
+        ),
+        commands.warm,
+        commands.warm_arguments,
+        usage="[--label LABEL] [--bytes SIZE] [--json] MOUNTPOINT [PATH...]",
+    ),
+    Command(
         ("index", "build"),
         "make the index of a source",
         "Lists the source once and writes an immutable index beside INDEX, then renames it. A mount with\n"

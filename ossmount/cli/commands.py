@@ -19,10 +19,11 @@ from ossmount.cli.output import (
     print_json,
     print_table,
     printable,
+    size_text,
     time_text,
 )
 from ossmount.cli.progress import progress_on
-from ossmount.config import Settings
+from ossmount.config import Settings, parse_size
 from ossmount.errors import SettingsError
 
 NO_SOURCE = "none"
@@ -131,6 +132,37 @@ def _flat(counters: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]
             yield from _flat(value, f"{above}{name}.")
         else:
             yield f"{above}{name}", f"{value:,}"
+
+
+def warm_arguments(parser: argparse.ArgumentParser) -> None:
+    """Mountpoint and paths, --label, --bytes, --json."""
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="what to fetch (default: everything)")
+    parser.add_argument("--label", metavar="LABEL", help="only files that have this label")
+    parser.add_argument("--bytes", metavar="SIZE", help="stop before the file that would exceed this")
+    json_flag(parser)
+
+
+def warm(context: Context, arguments: argparse.Namespace) -> int:
+    """Fetches into the disk cache, with progress."""
+    limit = None
+    if arguments.bytes is not None:
+        try:
+            limit = parse_size(arguments.bytes)
+        except ValueError as error:
+            raise SettingsError(f"--bytes: {error}") from error
+    with progress_on() as report:
+        done = context.app.warm(
+            arguments.mountpoint, arguments.paths, label=arguments.label, limit=limit, report=report
+        )
+    if arguments.json:
+        print_json(context.out, {**as_fields(done), "fetched_bytes": done.fetched_bytes})
+    else:
+        context.out.write(
+            f"{done.files:,} files, {size_text(done.bytes)}: {size_text(done.fetched_bytes)} fetched,"
+            f" {size_text(done.present_bytes)} cached before\n"
+        )
+    return 0
 
 
 def doctor_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
+from ossmount.cli.output import size_text
 from ossmount.model import Progress
 from ossmount.protocols import Report
 
@@ -45,9 +46,12 @@ def pace(progress: Progress, elapsed: float) -> Pace:
 
 
 def describe(progress: Progress, so_far: Pace) -> str:
-    """One plain line: ``listing: 120,000 keys, 24,000/s``."""
-    of = f" of {progress.total:,}" if progress.total is not None else ""
+    """One plain line: ``listing: 120,000 keys, 24,000/s``; bytes in units: ``warming: 1.0 of 2.5 GiB …``."""
     left = f", {clock_text(so_far.left)} left" if so_far.left is not None else ""
+    if progress.unit == "bytes":
+        of = f" of {size_text(progress.total)}" if progress.total is not None else ""
+        return f"{progress.stage}: {size_text(progress.done)}{of}, {size_text(int(so_far.rate))}/s{left}"
+    of = f" of {progress.total:,}" if progress.total is not None else ""
     return f"{progress.stage}: {progress.done:,}{of} {progress.unit}, {so_far.rate:,.0f}/s{left}"
 
 

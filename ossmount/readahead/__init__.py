@@ -7,9 +7,17 @@ Pure (no I/O, no clock): :mod:`window`, :mod:`coalescing`, :mod:`dataset`, :mod:
 
 from ossmount.readahead.dataset import DatasetPlanner
 from ossmount.readahead.fetcher import Fetcher
-from ossmount.readahead.messages import observation_pipe
+from ossmount.readahead.messages import KNOWN_ORDER, observation_pipe
 from ossmount.readahead.observer import Observer
 from ossmount.readahead.prefetcher import Prefetcher
 from ossmount.readahead.warming import Warming
 
-__all__ = ["DatasetPlanner", "Fetcher", "Observer", "Prefetcher", "Warming", "observation_pipe"]
+__all__ = [
+    "KNOWN_ORDER",
+    "DatasetPlanner",
+    "Fetcher",
+    "Observer",
+    "Prefetcher",
+    "Warming",
+    "observation_pipe",
+]

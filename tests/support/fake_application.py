@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
 
 from ossmount.app.finding import Finding
+from ossmount.app.warming import Warmed
 from ossmount.config import Settings
 from ossmount.model import Attributes, Child, IndexInfo, Kind, Progress
 from ossmount.protocols import Report
@@ -74,6 +75,19 @@ class FakeApplication:
     def list_mounts(self) -> Iterable[Mounted]:
         self._note("list_mounts")
         return [Mounted("/mnt/a b", "s3://b/p/", "/i", 1_700_000_000.0)]
+
+    def warm(
+        self,
+        mountpoint: str,
+        paths: Sequence[str] = (),
+        *,
+        label: str | None = None,
+        limit: int | None = None,
+        report: Report,
+    ) -> Warmed:
+        self._note("warm", mountpoint, list(paths), label, limit)
+        report(Progress("warming", 1 << 20, 3 << 20, "bytes"))
+        return Warmed(files=2, bytes=3 << 20, present_bytes=1 << 20, declined_bytes=0, failed_files=0)
 
     def read_statistics(self, mountpoint: str) -> dict[str, Any]:
         self._note("read_statistics", mountpoint)

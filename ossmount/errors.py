@@ -25,6 +25,7 @@
     ├── CacheError                7   the cache directory cannot be used
     └── FileSystemError               an answer to a program, never seen on a terminal
         ├── NoSuchEntry
+        │   └── StaleInode            of another generation
         ├── NotADirectory
         ├── IsADirectory
         ├── NoSuchAttribute
@@ -156,6 +157,10 @@ class FileSystemError(OssmountError):
 
 class NoSuchEntry(FileSystemError):
     """No such name, or no such inode."""
+
+
+class StaleInode(NoSuchEntry):
+    """No such inode number: one of a generation that is gone. The kernel then looks up the name anew."""
 
 
 class NotADirectory(FileSystemError):

@@ -12,6 +12,8 @@ from ossmount import errors
 
 ERRNOS: dict[type[BaseException], int] = {
     errors.NoSuchEntry: errno.ENOENT,
+    # ESTALE and not ENOENT: the kernel then looks up the whole path again, and programs see nothing.
+    errors.StaleInode: errno.ESTALE,
     errors.NotADirectory: errno.ENOTDIR,
     errors.IsADirectory: errno.EISDIR,
     errors.NoSuchAttribute: errno.ENODATA,

@@ -29,6 +29,9 @@ from ossmount.protocols import Report
 _CARRIED = ("merge", "skip")
 """Rows of the report about entries that are gone after the first pass, so a second cannot find them."""
 
+_ANCESTORS = 256
+"""Generations whose checksums an index remembers; a mount that is further behind starts anew."""
+
 
 class _Build:
     """One index file in the making."""
@@ -41,6 +44,9 @@ class _Build:
             self.tables, self.settler, None if previous is None else PreviousTree(previous)
         )
         self._generation = 1 if previous is None else previous.info().generation + 1
+        self._ancestors: list[str] = []
+        if previous is not None:
+            self._ancestors = [*previous.ancestors, previous.info().checksum][-_ANCESTORS:]
 
     def carry(self, rows: list[ReportRow]) -> None:
         """Takes over rows of an earlier report."""
@@ -53,7 +59,8 @@ class _Build:
         writer, settler = self.writer, self.settler
         info: dict[str, Any] = {
             "source": source, "created": time.time(), "generation": self._generation,
-            "options": dict(options), "files": writer.files, "directories": writer.directories,
+            "ancestors": self._ancestors, "options": dict(options),
+            "files": writer.files, "directories": writer.directories,
             "total_bytes": writer.total_bytes, "root_links": links, "root_mtime_ns": newest,
             "next_ino": writer.next_ino, "stores": settler.stores.texts, "labels": settler.labels.texts,
             "counts": {"rename": settler.renames, "merge": settler.merges, "skip": settler.skips},
@@ -78,8 +85,8 @@ def build(
     Writes beside ``path`` and renames at the end, so ``path`` is either as it was or complete. Batches are
     taken as they come while they are in order of their paths; from the first that is not, everything goes
     through an external sort. Order is always checked, so ``sorted_input``, the source's word on it, changes
-    nothing but what a reader of the call may expect. ``previous`` is the generation before: paths that it
-    has keep their inode numbers.
+    nothing but what a reader of the call may expect. ``previous`` is the generation before: files that are
+    the same in it, and directories, keep their inode numbers; no number is ever given to something else.
 
     Raises EmptySource, SourceError (of the batches), NameRefused, IndexFileError.
     """

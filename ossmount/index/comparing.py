@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
+from ossmount.index.generations import Content, contents_of
 from ossmount.index.layout import HAS_DIRECTORIES
 from ossmount.index.reading import LmdbIndex, row_names
 from ossmount.model import ROOT_INODE
@@ -28,7 +29,8 @@ class Change(NamedTuple):
 
     ``parent`` and ``name`` are what the kernel knows of it (of a parent that is gone: the old number),
     ``ino`` its new number, or the old one where it is gone. ``content`` is False where only the time or
-    the label is different, so that cached bytes stay good. Directories appear when they are added or gone.
+    the label is different: the number is the same then and cached bytes stay good; a file with other
+    content has another number than before. Directories appear when they are added or gone.
     """
 
     kind: ChangeKind
@@ -40,14 +42,11 @@ class Change(NamedTuple):
     content: bool
 
 
-_Content = tuple[str, str, str, int, int, int]
-
-
 class _Row(NamedTuple):
     sort_key: bytes
     name: bytes
     ino: int
-    content: _Content | None
+    content: Content | None
     """None for a directory."""
     rest: tuple[int, str | None]
 
@@ -107,19 +106,9 @@ def _one_sided(kind: ChangeKind, row: _Row | None, pair: _Pair) -> Iterator[Chan
 def _rows(index: LmdbIndex, directory: int) -> Iterator[_Row]:
     """A directory's rows by sort key and name."""
     for run in index.runs_of(directory):
-        cold, sort_keys = run.cold(), run.sort_keys()
-        contents: list[_Content | None] = list(
-            zip(
-                index.store_uris(cold.stores()),
-                cold.keys(),
-                cold.etags(),
-                run.sizes(),
-                cold.offsets(),
-                cold.lengths(),
-                strict=True,
-            )
-        )
-        rest = zip(run.mtimes_ns(), index.label_texts(cold.labels()), strict=True)
+        sort_keys = run.sort_keys()
+        contents: list[Content | None] = list(contents_of(index, run))
+        rest = zip(run.mtimes_ns(), index.label_texts(run.cold().labels()), strict=True)
         if run.flags & HAS_DIRECTORIES:
             for row, key in enumerate(sort_keys):
                 if key.endswith(b"/"):

@@ -14,7 +14,7 @@ from typing import Any
 
 import lmdb
 
-from ossmount.errors import IndexDamaged, IsADirectory, NoSuchEntry, NotADirectory
+from ossmount.errors import IndexDamaged, IsADirectory, NoSuchEntry, NotADirectory, StaleInode
 from ossmount.index import envelope, layout
 from ossmount.index.layout import HAS_DIRECTORIES, HAS_FILES, ino_key, ino_of, parse_place, run_key
 from ossmount.index.runs import Cold, Run
@@ -78,6 +78,11 @@ class LmdbIndex:
         """Everything that the index says of itself, counts of the report included."""
         return self._meta
 
+    @property
+    def ancestors(self) -> tuple[str, ...]:
+        """Checksums of the generations that this one was built upon, the oldest first."""
+        return tuple(self._meta.get("ancestors", ()))
+
     def info(self) -> IndexInfo:
         """See :class:`ossmount.protocols.Index`."""
         meta = self._meta
@@ -85,7 +90,7 @@ class LmdbIndex:
             format=layout.FORMAT, source=meta["source"], created=meta["created"],
             generation=meta["generation"], files=meta["files"], directories=meta["directories"],
             total_bytes=meta["total_bytes"], checksum=self._checksum, labels=tuple(self._labels),
-            options=dict(meta["options"]),
+            stores=tuple(self._stores), options=dict(meta["options"]),
         )  # fmt: skip
 
     def verify(self) -> None:
@@ -228,7 +233,7 @@ class LmdbIndex:
         if after:
             home, start = self._home(after)
             if home != prefix:
-                raise NoSuchEntry(f"inode {after} is not in directory {directory}")
+                raise StaleInode(f"inode {after} is not in directory {directory}")
             skip = self._place(after)[1] + 1
         with self._txn.cursor(self._handles[layout.RUNS]) as cursor:
             more = cursor.set_range(start)
@@ -281,7 +286,7 @@ class LmdbIndex:
             return rest[:8], rest
         found = self._run_key_at(run_key(ino_of(rest), rest[8:]))
         if found is None:
-            raise NoSuchEntry(f"no inode {ino}")
+            raise StaleInode(f"no inode {ino}")
         return rest[:8], found
 
     def _interval(self, ino: int) -> tuple[int, int, bytes]:
@@ -289,11 +294,11 @@ class LmdbIndex:
         cursor, target = self._ino_cursor, ino_key(ino)
         found = cursor.set_range(target)
         if not (found and cursor.key() == target) and not (cursor.prev() if found else cursor.last()):
-            raise NoSuchEntry(f"no inode {ino}")
+            raise StaleInode(f"no inode {ino}")
         first = ino_of(cursor.key())
         count, row, rest = parse_place(cursor.value())
         if ino - first >= max(count, 1):
-            raise NoSuchEntry(f"no inode {ino}")
+            raise StaleInode(f"no inode {ino}")
         return min(count, 1), row + ino - first, rest
 
     def _place(self, ino: int) -> tuple[Run, int]:
@@ -303,10 +308,10 @@ class LmdbIndex:
         else:
             found = self._run_at(ino_of(rest), rest[8:])
             if found is None:
-                raise NoSuchEntry(f"no inode {ino}")
+                raise StaleInode(f"no inode {ino}")
             run, row = found, found.row_of(rest[8:])
         if row < 0 or run.ino(row) != ino:
-            raise NoSuchEntry(f"no inode {ino}")
+            raise StaleInode(f"no inode {ino}")
         return run, row
 
     def _file(self, ino: int) -> tuple[Cold, int]:

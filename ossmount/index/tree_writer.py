@@ -259,14 +259,14 @@ class TreeWriter:
         """The same with the numbers that the previous generation gave."""
         if self._previous is None:
             return
-        known = self._previous.files_between(previous, rows.sort_keys[0], rows.sort_keys[-1])
+        known = self._previous.unchanged(previous, rows, self._settler.stores.texts)
         waiting = iter(directories)
         spans: list[list[int]] = []
         for row, sort_key in enumerate(rows.sort_keys):
             if sort_key.endswith(b"/"):
                 rows.inos.append(next(waiting))
                 continue
-            ino = known.get(rows.displays.get(row, sort_key)) or self._fresh()
+            ino = known.get(row) or self._fresh()
             rows.inos.append(ino)
             last = spans[-1] if spans else None
             if last is not None and ino == last[0] + last[1] and row == last[2] + last[1]:

@@ -6,11 +6,15 @@ What may live here: the source that is a prefix. Who may touch it: whoever chang
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 
 from ossmount.errors import AccessDenied, EmptySource, ObjectMissing, SourceError
 from ossmount.model import EntryBatch, ListPage, Progress
 from ossmount.protocols import ObjectStore, OpenStore, Report
+from ossmount.sources.listing_spool import Spool
+from ossmount.sources.parallel_listing import LIST_CONCURRENCY, ParallelListing
 from ossmount.uris import join_uri
 
 STAGE = "listing"
@@ -22,12 +26,25 @@ class PrefixSource:
     A prefix without a trailing slash names a directory: ``train`` means ``train/``, and ``train2/x`` is
     not part of it. If there is no such directory but an object of that name, that is a SourceError: an
     object is not a tree. The prefix's own zero-byte marker (``train/``) is the mount's root and no entry.
+
+    ``concurrency`` key ranges are listed at once. ``spool`` is a file that keeps what was listed where a
+    listing fails, so that the next one goes on; it is removed when everything has been given.
     """
 
-    def __init__(self, root_uri: str, prefix: str, open_store: OpenStore) -> None:
+    def __init__(
+        self,
+        root_uri: str,
+        prefix: str,
+        open_store: OpenStore,
+        *,
+        spool: Path | None = None,
+        concurrency: int = LIST_CONCURRENCY,
+    ) -> None:
         self._root_uri = root_uri
         self._prefix = prefix if prefix.endswith("/") or not prefix else prefix + "/"
         self._open_store = open_store
+        self._spool = spool
+        self._concurrency = concurrency
 
     def __repr__(self) -> str:
         return f"PrefixSource({self.description!r})"
@@ -44,15 +61,21 @@ class PrefixSource:
 
     def batches(self, report: Report) -> Iterator[EntryBatch]:
         """One batch a page. Raises EmptySource, SourceError and StoreError."""
-        store, done = self._open_store(self._root_uri), 0
-        for page in store.list(self._prefix):
+        store, some = self._open_store(self._root_uri), False
+        for page in self._pages(store, lambda done: report(Progress(STAGE, done, None, "objects"))):
             batch = self._batch(page)
             if len(batch):
-                done += len(batch)
-                report(Progress(STAGE, done, None, "objects"))
+                some = True
                 yield batch
-        if not done:
+        if not some:
             raise self._nothing(store)
+
+    def _pages(self, store: ObjectStore, listed: Callable[[int], None]) -> Iterator[ListPage]:
+        """All pages; where reading them breaks off, what was listed is kept for the next time."""
+        spool = Spool(self._spool, self.description)
+        with closing(spool):
+            yield from ParallelListing(store, self._prefix, spool, self._concurrency).pages(listed)
+            spool.remove()
 
     def _batch(self, page: ListPage) -> EntryBatch:
         skip = len(self._prefix)

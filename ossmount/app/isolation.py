@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -76,14 +77,30 @@ def _outcome(reading: int, pid: int) -> Any:
     raise errors.OssmountError(f"preparing failed: {value}", "please report this with --log-level debug")
 
 
+END_SECONDS = 3.0
+"""How long a child may clean up before it is asked again, and then killed."""
+
+
 def _end(pid: int) -> None:
-    """Ends and reaps a child that the parent no longer waits for."""
+    """Ends and reaps a child that the parent no longer waits for.
+
+    It is asked twice: the first interrupt starts its cleaning up, which may wait for a request that
+    hangs; the second breaks that wait.
+    """
     try:
-        if os.waitpid(pid, os.WNOHANG) == (0, 0):
-            os.kill(pid, signal.SIGINT)
-            os.waitpid(pid, 0)
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return  # reaped already
+    try:
+        for signum in (signal.SIGINT, signal.SIGINT, signal.SIGKILL):
+            signal.pidfd_send_signal(descriptor, signum)
+            if select.select([descriptor], [], [], END_SECONDS)[0]:
+                break
+        os.waitpid(pid, 0)
     except (ChildProcessError, ProcessLookupError):
         return
+    finally:
+        os.close(descriptor)
 
 
 def encode_error(error: errors.OssmountError) -> dict[str, str]:

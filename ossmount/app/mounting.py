@@ -143,9 +143,13 @@ def _absolute(path: str | None) -> str | None:
 
 
 def _check_cache(settings: Settings) -> None:
-    """Says before mounting that the cache directory is no good; reading goes on without it."""
+    """Says before mounting that the disk cache is no good; reading goes on without it.
+
+    Raises CacheError where there is no cache directory at all: kept indexes live there too.
+    """
+    directory = cache_directory(settings.cache)
     try:
-        in_child(lambda: check_cache(settings.cache, cache_directory(settings.cache) / "blocks"))
+        in_child(lambda: check_cache(settings.cache, directory / "blocks"))
     except CacheError as error:
         _say(f"warning: {error}; going on without the disk cache")
 
@@ -155,8 +159,12 @@ def umount(mountpoint: str, lazy: bool = False) -> None:
     target = resolve(Path(mountpoint))
     unmount(target, lazy)
     record = read_record(str(target))
-    if record is not None and not _wait_for_end(record.supervisor):
+    if record is None:
+        return
+    if not _wait_for_end(record.supervisor):
         _say(f"warning: the daemon {record.supervisor} of {target} is still ending")
+    elif read_record(str(target)) == record:
+        remove_record(str(target))  # of a daemon that was killed and could not do so itself
 
 
 END_SECONDS = 10.0

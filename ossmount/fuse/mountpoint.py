@@ -26,6 +26,9 @@ FILESYSTEM_TYPE = "fuse.ossmount"
 DEVICE = Path("/dev/fuse")
 MOUNTINFO = Path("/proc/self/mountinfo")
 
+DEVICE_NUMBER = os.makedev(10, 229)
+"""FUSE_MINOR of linux/miscdevice.h."""
+
 PROBE_SECONDS = 3.0
 """How long a probing process may wait for an answer of a mount that may be dead."""
 
@@ -131,6 +134,10 @@ def check_device() -> None:
     if not DEVICE.exists():
         raise DeviceUnavailable(
             f"there is no {DEVICE}", "run 'modprobe fuse', or start the container with --device /dev/fuse"
+        )
+    if DEVICE.stat().st_rdev != DEVICE_NUMBER:
+        raise DeviceUnavailable(
+            f"{DEVICE} is not the FUSE device", "start the container with --device /dev/fuse"
         )
     if not os.access(DEVICE, os.R_OK | os.W_OK):
         raise DeviceUnavailable(

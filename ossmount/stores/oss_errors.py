@@ -74,8 +74,8 @@ def refusal_of_native(text: str) -> Refusal:
     )
 
 
-def translate(refusal: Refusal, subject: str, source: str) -> StoreError:
-    """The error for ``subject`` (a URI), asked for with keys from ``source``."""
+def translate(refusal: Refusal, subject: str, source: str, endpoint: str = "") -> StoreError:
+    """The error for ``subject`` (a URI), asked for at ``endpoint`` (a URL) with keys from ``source``."""
     subject = printable(subject)
     said = refusal.code or (f"HTTP {refusal.status}" if refusal.status else refusal.message)
     trace = f" (request {refusal.request_id})" if refusal.request_id else ""
@@ -90,7 +90,10 @@ def translate(refusal: Refusal, subject: str, source: str) -> StoreError:
         return AccessDenied(f"{subject}: {said}{trace}", _access_remedy(refusal, source))
     if status in {429, 503}:
         return Throttled(f"{subject}: {said}{trace}", "lower --max-requests")
-    if status == 0 or status >= 500:
+    if status == 0:
+        where = f"{subject} at {endpoint}" if endpoint else subject
+        return StoreUnavailable(f"{where}: {said}", "check --endpoint-url and the network")
+    if status >= 500:
         return StoreUnavailable(f"{subject}: {said}{trace}", "check --endpoint-url and the network")
     if refusal.endpoint:
         return StoreError(f"{subject}: {said}{trace}", f"use --endpoint-url https://{refusal.endpoint}")

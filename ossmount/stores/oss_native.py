@@ -88,7 +88,8 @@ class NativeTransport:
         return opendal.Operator("http", endpoint=f"{url}#").layer(self._timeouts)
 
     def _translated(self, key: str, error: Exception) -> StoreError:
-        return translate(refusal_of_native(str(error)), self._subject(key), self._source.description)
+        refusal = refusal_of_native(str(error))
+        return translate(refusal, self._subject(key), self._source.description, self._endpoint.base_url)
 
     def _subject(self, key: str) -> str:
         return f"oss://{self._endpoint.bucket}/{key}".removesuffix("/" if not key else "")

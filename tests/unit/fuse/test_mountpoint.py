@@ -135,7 +135,15 @@ def test_no_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         check_device()
 
 
+def test_another_thing_in_the_devices_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fuse").touch()
+    monkeypatch.setattr(mountpoint, "DEVICE", tmp_path / "fuse")
+    with pytest.raises(DeviceUnavailable, match=r"is not the FUSE device; .*--device /dev/fuse"):
+        check_device()
+
+
 def test_a_device_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mountpoint, "DEVICE_NUMBER", 0)
     (tmp_path / "fuse").touch()
     monkeypatch.setattr(mountpoint, "DEVICE", tmp_path / "fuse")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
@@ -144,6 +152,7 @@ def test_a_device_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_ordinary_user_needs_fusermount3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mountpoint, "DEVICE_NUMBER", 0)
     (tmp_path / "fuse").touch()
     monkeypatch.setattr(mountpoint, "DEVICE", tmp_path / "fuse")
     monkeypatch.setattr(os, "access", lambda path, mode: True)

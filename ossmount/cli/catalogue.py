@@ -6,10 +6,10 @@ Examples are parsed by a test with the real parser.
 
 from __future__ import annotations
 
-from ossmount.cli import commands, index_commands
+from ossmount.cli import commands, completion, index_commands
 from ossmount.cli.command import Command
 
-COMMANDS = (
+COMMANDS: tuple[Command, ...] = (
     Command(
         ("mount",),
         "present a prefix, a manifest or a list of objects as a read-only directory",
@@ -155,5 +155,18 @@ COMMANDS = (
         commands.doctor_arguments,
         sections=("store", "cache", "mount"),
         usage="[--json] [SOURCE]",
+    ),
+    Command(
+        ("completion",),
+        "write the script that makes a shell complete these commands",
+        "",
+        (
+            ("for ~/.bashrc: source <(ossmount completion bash)", "ossmount completion bash"),
+            ("for ~/.zshrc, after compinit: source <(ossmount completion zsh)", "ossmount completion zsh"),
+            ("for ~/.config/fish/completions/ossmount.fish", "ossmount completion fish"),
+        ),
+        lambda context, arguments: completion.completion(COMMANDS, context, arguments),
+        completion.completion_arguments,
+        usage="SHELL",
     ),
 )

@@ -139,7 +139,7 @@ class ControlClient:
         deadline = time.monotonic() + self._timeout
         while not step():
             if time.monotonic() > deadline:
-                raise MountError(f"the prefetchers of {self.mountpoint} take nothing", "see the mount's log")
+                raise MountError(f"{self.mountpoint} takes nothing", "see the mount's log")
             time.sleep(FULL_PAUSE)
 
     def request(self, name: str, **fields: Any) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class ControlClient:
             with contextlib.ExitStack() as stack:
                 stack.callback(connection.close)
                 with socket_address(runtime_directory(self.mountpoint)) as address:
-                    connection.connect(address)
+                    self._until(lambda: _connected(connection, address))
                 stack.pop_all()
             self._socket = connection
         return self._socket
@@ -188,6 +188,15 @@ class ControlClient:
         return MountError(
             f"no ossmount mount of this user at {self.mountpoint}", "see 'ossmount list' for what is mounted"
         )
+
+
+def _connected(connection: socket.socket, address: str) -> bool:
+    """False where too many others wait to be let in: with a time limit, connect(2) then does not wait."""
+    try:
+        connection.connect(address)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _refusal(mountpoint: str, answer: Mapping[str, Any]) -> MountError:

@@ -109,7 +109,7 @@ class ControlAnswers:
     def _order(self, _: Supervising, request: Mapping[str, Any], __: object) -> Mapping[str, Any]:
         begin = request.get("begin", True)
         if not isinstance(begin, bool):
-            raise Refused("malformed", "'begin' is true or false")
+            raise Refused("invalid", "'begin' is true or false")
         observer, inos = self._prefetchers(), _inodes(request)
         return {"passed": observer.know(inos, begin=begin)}
 
@@ -142,7 +142,7 @@ class ControlAnswers:
     def _log_level(self, _: Supervising, request: Mapping[str, Any], __: object) -> Mapping[str, Any]:
         level = request.get("level")
         if level not in LEVELS:
-            raise Refused("malformed", f"{level!r} is no log level", f"one of: {', '.join(LEVELS)}")
+            raise Refused("invalid", f"{level!r} is no log level", f"one of: {', '.join(LEVELS)}")
         before = self._level.get()
         self._level.set(level)
         self._level.apply()
@@ -164,7 +164,7 @@ class ControlAnswers:
 def _inodes(request: Mapping[str, Any]) -> list[int]:
     inos = request.get("inos")
     if not isinstance(inos, list) or not all(type(ino) is int and 0 < ino <= LARGEST for ino in inos):
-        raise Refused("malformed", "'inos' is a list of inode numbers")
+        raise Refused("invalid", "'inos' is a list of inode numbers")
     if len(inos) > MOST_INODES:
         raise Refused("too-long", f"a request has at most {MOST_INODES} inodes", "send them in parts")
     return inos
@@ -173,5 +173,5 @@ def _inodes(request: Mapping[str, Any]) -> list[int]:
 def _batch(request: Mapping[str, Any]) -> int:
     batch = request.get("batch")
     if type(batch) is not int or not 0 < batch <= LARGEST:
-        raise Refused("malformed", "'batch' is a number from 1")
+        raise Refused("invalid", "'batch' is a number from 1")
     return batch

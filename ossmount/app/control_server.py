@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 MOST_CONNECTIONS = 32
 """Clients at once; when another comes, the one that has been silent for longest is cut off."""
 
-BACKLOG = 16
+BACKLOG = 128
 
 _CREDENTIALS = struct.Struct("3i")
 """``struct ucred`` (unix(7)): pid, uid, gid."""

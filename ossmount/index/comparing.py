@@ -57,11 +57,14 @@ class _Pair(NamedTuple):
     old: int
     new: int
     prefix: bytes
+    related: bool
+    """Whether one generation was built upon the other, so that equal numbers mean something."""
 
 
 def compare(old: LmdbIndex, new: LmdbIndex) -> Iterator[Change]:
     """Every difference, in index order, parents before what is below them. Memory: a run per level."""
-    stack = [_compare_directories(old, new, _Pair(ROOT_INODE, ROOT_INODE, b""))]
+    related = old.info().checksum in new.ancestors
+    stack = [_compare_directories(old, new, _Pair(ROOT_INODE, ROOT_INODE, b"", related))]
     while stack:
         found = next(stack[-1], None)
         if found is None:
@@ -85,9 +88,10 @@ def _compare_directories(old: LmdbIndex, new: LmdbIndex, pair: _Pair) -> Iterato
             right = next(after, None)
         else:
             if right.content is None:
-                yield _Pair(left.ino, right.ino, pair.prefix + right.name + b"/")
-            elif left[3:] != right[3:]:
-                path, differs = pair.prefix + right.name, left.content != right.content
+                yield _Pair(left.ino, right.ino, pair.prefix + right.name + b"/", pair.related)
+            elif left[3:] != right[3:] or (pair.related and left.ino != right.ino):
+                path = pair.prefix + right.name
+                differs = left.content != right.content or (pair.related and left.ino != right.ino)
                 yield Change(ChangeKind.CHANGED, path, right.ino, pair.new, right.name, False, differs)
             left, right = next(before, None), next(after, None)
 
@@ -100,7 +104,7 @@ def _one_sided(kind: ChangeKind, row: _Row | None, pair: _Pair) -> Iterator[Chan
     yield Change(kind, path, row.ino, parent, row.name, directory, True)
     if directory:
         old, new = (row.ino, 0) if kind is ChangeKind.GONE else (0, row.ino)
-        yield _Pair(old, new, path + b"/")
+        yield _Pair(old, new, path + b"/", pair.related)
 
 
 def _rows(index: LmdbIndex, directory: int) -> Iterator[_Row]:

@@ -210,6 +210,8 @@ class IndexInfo:
     total_bytes: int
     checksum: str
     labels: Sequence[str] = ()
+    stores: Sequence[str] = ()
+    """Root URIs of all stores that hold its objects."""
     options: dict[str, str] = field(default_factory=dict)
     """The options that shaped the tree (layout, filters, split …), by their long option name."""
 

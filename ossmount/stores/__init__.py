@@ -5,6 +5,6 @@ every store gets. Nothing else in the package may import those libraries. Who ma
 a store; a new one must pass ``tests/store_suite``. Rooms above ask :mod:`ossmount.stores.opening`.
 """
 
-from ossmount.stores.opening import StorePool, open_store, split_uri
+from ossmount.stores.opening import StorePool, import_stores, open_store, split_uri
 
-__all__ = ["StorePool", "open_store", "split_uri"]
+__all__ = ["StorePool", "import_stores", "open_store", "split_uri"]

@@ -6,11 +6,15 @@ imported when it is first opened: oss2, boto3 and their like take tenths of a se
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Protocol, runtime_checkable
 
 from ossmount.config import StoreSettings
-from ossmount.errors import SettingsError
+from ossmount.errors import OssmountError, SettingsError
 from ossmount.protocols import ObjectStore
 from ossmount.stores.wrappers import Backoff, Counting, Retrying
 from ossmount.uris import FILE_ROOT, HTTP_SCHEMES, parse_uri
@@ -52,6 +56,28 @@ def open_store(root_uri: str, settings: StoreSettings) -> ObjectStore:
     return S3Store(place, settings)
 
 
+def import_stores(root_uris: Iterable[str]) -> None:
+    """Imports what the stores of these roots need, and opens nothing: for a process that forks readers.
+
+    Each SDK takes a tenth of a second and ten megabytes, which forked processes then share.
+    """
+    for root in root_uris:
+        scheme = root.partition("://")[0]
+        if scheme == "s3":
+            import_module("ossmount.stores.s3")
+        elif scheme == "oss":
+            import_module("ossmount.stores.oss")
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A store that makes its client at its first request unless it is told to do so before."""
+
+    def prepare(self) -> None:
+        """Makes what a read needs. Raises StoreError, SettingsError."""
+        ...
+
+
 class StorePool:
     """An ``OpenStore``: one store for each root, counted and retried, opened at its first use.
 
@@ -64,6 +90,7 @@ class StorePool:
         self._lock = threading.Lock()
         self._stores: dict[str, Retrying] = {}
         self._counters: list[Counting] = []
+        self._bare: list[ObjectStore] = []
 
     def __repr__(self) -> str:
         return f"StorePool({sorted(self._stores)})"
@@ -74,10 +101,25 @@ class StorePool:
             return store
         with self._lock:
             if root_uri not in self._stores:
-                counted = Counting(open_store(root_uri, self._settings))
+                store = open_store(root_uri, self._settings)
+                self._bare.append(store)
+                counted = Counting(store)
                 self._counters.append(counted)
                 self._stores[root_uri] = Retrying(counted, self._backoff)
             return self._stores[root_uri]
+
+    def prepare(self, root_uris: Iterable[str]) -> None:
+        """Opens these stores before a program waits for them: the first request may cost half a second.
+
+        What fails is left to the first read, which reports it with its key.
+        """
+        for root in root_uris:
+            with contextlib.suppress(OssmountError):
+                self(root)
+        for store in list(self._bare):
+            if isinstance(store, Preparing):
+                with contextlib.suppress(OssmountError):
+                    store.prepare()
 
     def statistics(self) -> dict[str, float]:
         """Sums over all stores, named as in :meth:`Counting.statistics`. Retries count as requests."""

@@ -108,6 +108,13 @@ class S3Store:
             return self._native_range(target, start, length)
         return self._sdk_range(target, start, length)
 
+    def prepare(self) -> None:
+        """Makes the client that reads, so that the first read need not. Sends a request only to find an
+        AWS bucket's region. Raises StoreError, SettingsError.
+        """
+        if self._native_reads:
+            self._native()
+
     def close(self) -> None:
         """See ``protocols.ObjectStore``."""
         with self._lock:

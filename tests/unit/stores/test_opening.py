@@ -13,6 +13,7 @@ from ossmount.config import StoreSettings
 from ossmount.errors import ObjectMissing, SettingsError
 from ossmount.model import ObjectId
 from ossmount.stores import StorePool, open_store, split_uri
+from ossmount.stores.s3 import S3Store
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,30 @@ def test_pool_keeps_one_store_for_each_root(tmp_path: Path) -> None:
 
 def test_empty_pool_counts_nothing() -> None:
     assert StorePool(StoreSettings()).statistics() == {}
+
+
+def test_preparing_makes_the_client_before_a_read() -> None:
+    settings = StoreSettings(endpoint_url="http://127.0.0.1:9", region="us-east-1", no_sign_request=True)
+    pool = StorePool(settings)
+    pool.prepare(["s3://bucket"])
+    store = pool._bare[0]
+    assert isinstance(store, S3Store)
+    assert store._native_made is not None
+    pool.close()
+
+
+def test_what_cannot_be_prepared_is_left_to_the_first_read() -> None:
+    pool = StorePool(StoreSettings())
+    pool.prepare(["nothing://here", "s3://bucket/and/key"])
+    with pytest.raises(SettingsError):
+        pool("nothing://here")
+
+
+def test_imports_for_forked_readers() -> None:
+    code = (
+        "import sys; from ossmount.stores import import_stores;"
+        "import_stores(['s3://a', 'file:///', 'https://h']);"
+        "print('obstore' in sys.modules, 'oss2' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout.split() == ["True", "False"]

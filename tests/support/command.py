@@ -192,7 +192,7 @@ class CommandMount:
     def umount(self) -> Outcome:
         """Unmounts; afterwards nothing of it may be left."""
         outcome = self.home.run("umount", str(self.path))
-        assert outcome.status == 0, outcome.err + self.home.log
+        assert (outcome.status, outcome.err) == (0, ""), outcome.err + self.home.log
         assert not is_mounted(self.path)
         return outcome
 

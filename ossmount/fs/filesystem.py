@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any, Protocol
 
 from ossmount.errors import NoSuchEntry, StoreError
 from ossmount.fs.attributes import Listing, listing_of
 from ossmount.fs.incidents import Incidents
 from ossmount.fs.xattrs import xattr_of, xattrs_of
+from ossmount.histogram import Histogram
 from ossmount.model import Attributes, BlockId, Child, Extent, IndexInfo
 from ossmount.protocols import Index
 
@@ -49,6 +52,22 @@ class Observing(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Served:
+    """Requests of the kernel that were answered, refused ones included."""
+
+    lookups: int = 0
+    getattrs: int = 0
+    readdirs: int = 0
+    opens: int = 0
+    reads: int = 0
+    first_reads: int = 0
+    """READs from offset 0: an open without one was served from the page cache, or reads elsewhere."""
+    getxattrs: int = 0
+    read_bytes: int = 0
+    """Bytes handed out."""
+
+
 class FileSystem:
     """One generation of one index, as a worker serves it.
 
@@ -72,6 +91,8 @@ class FileSystem:
         self._rest: tuple[int, int, bytes] | None = None
         self._handed_out: OrderedDict[int, None] = OrderedDict()
         self._info = index.info()
+        self._counts = Served()
+        self._seconds = Histogram()
 
     def __repr__(self) -> str:
         return f"FileSystem({self._info.source!r}, generation {self._info.generation})"
@@ -80,8 +101,13 @@ class FileSystem:
         """Failed reads by error."""
         return self._incidents.statistics()
 
+    def served(self) -> dict[str, Any]:
+        """Requests answered, by kind (see :class:`Served`), and ``read_latency`` (:class:`Histogram`)."""
+        return {**asdict(self._counts), "read_latency": self._seconds.statistics()}
+
     def lookup(self, parent: int, name: bytes) -> Attributes:
         """The child of that name. Raises NoSuchEntry, NotADirectory."""
+        self._counts.lookups += 1
         found = self._index.lookup(parent, name)
         if found is None:
             raise NoSuchEntry(f"no {name!r} in inode {parent}")
@@ -89,6 +115,7 @@ class FileSystem:
 
     def attributes(self, ino: int) -> Attributes:
         """Raises NoSuchEntry."""
+        self._counts.getattrs += 1
         return self._index.attributes(ino)
 
     def children(self, ino: int, after: int = 0) -> Iterator[Sequence[Child]]:
@@ -97,12 +124,14 @@ class FileSystem:
 
     def listing(self, ino: int, after: int = 0) -> Iterator[Listing]:
         """The children behind ``after`` in columns. Raises NoSuchEntry, NotADirectory at the first step."""
+        self._counts.readdirs += 1
         if after == 0 and self._observer is not None:
             self._observer.listed(ino)
         return listing_of(self._index, ino, after)
 
     def opened(self, ino: int) -> None:
         """To be told of every open: with pages in the kernel it is the only sign of a reader."""
+        self._counts.opens += 1
         if self._observer is not None:
             self._observer.opened(ino)
 
@@ -115,11 +144,17 @@ class FileSystem:
         extent = self._index.extent(ino)
         if self._observer is not None:
             self._observer.read(ino, offset, size)
+        counts, began = self._counts, perf_counter()
+        counts.reads += 1
+        counts.first_reads += offset == 0
         try:
             data = await self._fetcher.read(extent, offset, size)
         except StoreError as error:
             self._incidents.report(extent.object, error)
             raise
+        finally:
+            self._seconds.observe(perf_counter() - began)
+        counts.read_bytes += len(data)
         if self._push and len(data) < extent.length:
             self._set_aside(ino, extent, offset + len(data))
         return data
@@ -149,6 +184,7 @@ class FileSystem:
 
     def xattr(self, ino: int, name: bytes) -> bytes:
         """Raises NoSuchAttribute, NoSuchEntry."""
+        self._counts.getxattrs += 1
         return xattr_of(self._index, ino, name)
 
     def xattr_names(self, ino: int) -> Sequence[bytes]:

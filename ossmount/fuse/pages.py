@@ -43,13 +43,23 @@ def store(ino: int, offset: int, data: bytes) -> bool:
     except OSError as error:
         if error.errno not in _NOT_KNOWN:
             log.warning("the kernel refused pages of inode %d: %s", ino, error)
+        _counts.add(refused=1)
         return False
+    _counts.add(stored=1, stored_bytes=len(data))
     return True
+
+
+def statistics() -> dict[str, int]:
+    """What this process pushed: ``stored`` and ``refused`` pushes, ``stored_bytes``, ``short_of_memory``."""
+    return _counts.statistics()
 
 
 def push(ino: int, offset: int, data: bytes) -> bool:
     """:func:`store`, unless memory is short. For prefetchers, which answer nobody."""
-    return _memory.has_room() and store(ino, offset, data)
+    if not _memory.has_room():
+        _counts.add(short_of_memory=1)
+        return False
+    return store(ino, offset, data)
 
 
 class Pusher:
@@ -93,6 +103,26 @@ class Pusher:
             self._counts["stored" if stored else "refused"] += 1
             with self._lock:
                 self._queued -= len(item[2])
+
+
+class _Counts:
+    """Counters of this process: several threads push."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = dict.fromkeys(("stored", "refused", "stored_bytes", "short_of_memory"), 0)
+
+    def add(self, **more: int) -> None:
+        with self._lock:
+            for name, count in more.items():
+                self._counts[name] += count
+
+    def statistics(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._counts)
+
+
+_counts = _Counts()
 
 
 class _Memory:

@@ -117,6 +117,7 @@ class DatasetPlanner:
         return {
             "planned": len(self._planned),
             "pending": self._pending,
+            "pending_bytes": self._pending_bytes,
             "window": int(self._window),
             "opened": len(self._opened),
         }

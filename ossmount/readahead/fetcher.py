@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import trio
@@ -90,11 +91,15 @@ class Fetcher:
         queued = f"{len(self._demand)}+{len(self._ahead)} queued"
         return f"Fetcher({self._count.in_flight}/{self._limit.limit} in flight, {queued})"
 
-    def statistics(self) -> dict[str, int]:
+    def statistics(self) -> dict[str, float]:
         """The counters by name, see :class:`FetchStatistics`."""
         return asdict(
             replace(self._count, queued=len(self._demand) + len(self._ahead), limit=self._limit.limit)
         )
+
+    def fetching(self, most: int) -> list[str]:
+        """Up to ``most`` keys that are being fetched, the slowest first."""
+        return [flight.span.object.key for flight in islice(self._started, most)]
 
     def room(self) -> int:
         """How many more blocks :meth:`prefetch` could start at once."""
@@ -204,8 +209,12 @@ class Fetcher:
         return True
 
     async def _in_time(self, flight: Flight, block: BlockId) -> Fetched:
-        with trio.move_on_after(self._settings.read_deadline):
-            return await flight.wait()
+        began = trio.current_time()
+        try:
+            with trio.move_on_after(self._settings.read_deadline):
+                return await flight.wait()
+        finally:
+            self._count.wait_seconds += trio.current_time() - began
         self._count.deadlines += 1
         raise DeadlineExceeded(
             f"{block.object.store}/{block.object.key}: no answer within {self._settings.read_deadline:g} s",
@@ -353,6 +362,7 @@ class Fetcher:
 
     def _note(self, fetched: Fetched) -> None:
         self._count.requests += fetched.requests
+        self._count.store_blocks += len(fetched.fresh)
         self._count.cache_hits += len(fetched.pieces) - len(fetched.fresh)
         self._count.bytes_fetched += sum(block.length for block in fetched.fresh)
 

@@ -30,6 +30,10 @@ class FetchStatistics:
     """Answers that asked for fewer requests."""
     errors: int = 0
     """Flights that failed."""
+    store_blocks: int = 0
+    """Blocks that came from the store."""
+    wait_seconds: float = 0.0
+    """Seconds that reads waited for blocks that were not in memory, added up over all reads."""
     deadlines: int = 0
     """Reads that were given up at the deadline."""
     in_flight: int = 0

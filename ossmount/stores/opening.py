@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from ossmount.config import StoreSettings
 from ossmount.errors import OssmountError, SettingsError
@@ -81,11 +81,18 @@ class Preparing(Protocol):
 class StorePool:
     """An ``OpenStore``: one store for each root, counted and retried, opened at its first use.
 
-    Thread-safe. Belongs to one process: made after a fork, never before.
+    Thread-safe. Belongs to one process: made after a fork, never before. ``wrap`` puts one more store
+    around each, inside of counting and retrying: it sees every single request.
     """
 
-    def __init__(self, settings: StoreSettings, deadline: float = READ_DEADLINE) -> None:
+    def __init__(
+        self,
+        settings: StoreSettings,
+        deadline: float = READ_DEADLINE,
+        wrap: Callable[[ObjectStore], ObjectStore] = lambda store: store,
+    ) -> None:
         self._settings = settings
+        self._wrap = wrap
         self._backoff = Backoff(retries=settings.retries, deadline=deadline)
         self._lock = threading.Lock()
         self._stores: dict[str, Retrying] = {}
@@ -103,7 +110,7 @@ class StorePool:
             if root_uri not in self._stores:
                 store = open_store(root_uri, self._settings)
                 self._bare.append(store)
-                counted = Counting(store)
+                counted = Counting(self._wrap(store))
                 self._counters.append(counted)
                 self._stores[root_uri] = Retrying(counted, self._backoff)
             return self._stores[root_uri]
@@ -128,6 +135,19 @@ class StorePool:
             for counted in self._counters:
                 total.update(counted.statistics())
         return dict(total)
+
+    def details(self) -> dict[str, Any]:
+        """``latency`` by verb (:meth:`Counting.latencies`), and ``repeats``, over all stores."""
+        with self._lock:
+            counters, stores = list(self._counters), list(self._stores.values())
+        latency: dict[str, Counter[str]] = {}
+        for counted in counters:
+            for verb, histogram in counted.latencies().items():
+                latency.setdefault(verb, Counter()).update(histogram)
+        return {
+            "latency": {verb: dict(histogram) for verb, histogram in latency.items()},
+            "repeats": sum(store.repeats for store in stores),
+        }
 
     def close(self) -> None:
         """Closes every store."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ossmount.errors import DeadlineExceeded, StoreUnavailable, Throttled
+from ossmount.histogram import Histogram
 from ossmount.model import ListPage, ObjectId, ObjectInfo
 from ossmount.protocols import ObjectStore
 
@@ -62,6 +63,13 @@ class Retrying:
     def __init__(self, inner: ObjectStore, backoff: Backoff) -> None:
         self._inner = inner
         self._backoff = backoff
+        self._lock = threading.Lock()
+        self._repeats = 0
+
+    @property
+    def repeats(self) -> int:
+        """Requests that were made again so far."""
+        return self._repeats
 
     def __repr__(self) -> str:
         return f"Retrying({self._inner!r}, retries={self._backoff.retries})"
@@ -112,6 +120,8 @@ class Retrying:
                     raise DeadlineExceeded(
                         f"{what}: no answer within {backoff.deadline:g} s ({error.message})", error.remedy
                     ) from error
+            with self._lock:
+                self._repeats += 1
             backoff.sleep(pause)
         return attempt()
 
@@ -223,6 +233,7 @@ class Counting:
         self._clock = clock
         self._lock = threading.Lock()
         self._tallies = {"get": Tally(), "head": Tally(), "list": Tally()}
+        self._latencies = {verb: Histogram() for verb in self._tallies}
 
     def __repr__(self) -> str:
         return f"Counting({self._inner!r}, {self._tallies})"
@@ -261,6 +272,11 @@ class Counting:
                 for name in Tally.__slots__
             }
 
+    def latencies(self) -> dict[str, dict[str, float]]:
+        """Seconds that requests took, failed ones included, by verb; see :class:`Histogram`."""
+        with self._lock:
+            return {verb: histogram.statistics() for verb, histogram in self._latencies.items()}
+
     def _counted(self, verb: str, call: Callable[[], T]) -> T:
         began = self._clock()
         size, failed = 0, 1
@@ -281,3 +297,4 @@ class Counting:
             tally.errors += errors
             tally.bytes += size
             tally.seconds += seconds
+            self._latencies[verb].observe(seconds)

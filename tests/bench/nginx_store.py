@@ -150,6 +150,7 @@ class NginxStore:
 load_module /usr/lib/nginx/modules/ndk_http_module.so;
 load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;
 worker_processes {self.workers};
+worker_rlimit_nofile 65536;
 daemon off;
 user {"root" if os.geteuid() == 0 else ""};
 pid {self.home}/nginx.pid;
@@ -158,7 +159,7 @@ events {{ worker_connections 8192; }}
 http {{
   access_log off; sendfile on; tcp_nodelay on; keepalive_requests 10000000; etag on;
   types {{}} default_type application/octet-stream;
-  open_file_cache max=20000 inactive=600s; open_file_cache_valid 600s;
+  open_file_cache max=8000 inactive=600s; open_file_cache_valid 600s;
   client_body_temp_path {self.home}; proxy_temp_path {self.home}; fastcgi_temp_path {self.home};
   uwsgi_temp_path {self.home}; scgi_temp_path {self.home};
   lua_package_path "{LUA.parent}/?.lua;;";

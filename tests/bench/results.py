@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -46,6 +46,15 @@ class Results:
         """Keeps a remark once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def keep_others(self, earlier: Mapping[str, Any]) -> None:
+        """Takes over an earlier run's figures (``as_json``) of cases that this run did not measure."""
+        mine = {m.case for m in self.measurements}
+        kept = [Measurement(**m) for m in earlier["measurements"] if m["case"] not in mine]
+        self.measurements += kept
+        if kept:
+            names = ", ".join(dict.fromkeys(m.case for m in kept))
+            self.note(f"kept from an earlier run: {names}")
 
     def summaries(self) -> list[Summary]:
         """One row per case, contestant and quantity, in the order of their first appearance."""

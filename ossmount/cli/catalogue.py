@@ -6,7 +6,7 @@ Examples are parsed by a test with the real parser.
 
 from __future__ import annotations
 
-from ossmount.cli import commands, completion, index_commands
+from ossmount.cli import commands, completion, index_commands, k8s_commands
 from ossmount.cli.command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -168,5 +168,32 @@ COMMANDS: tuple[Command, ...] = (
         lambda context, arguments: completion.completion(COMMANDS, context, arguments),
         completion.completion_arguments,
         usage="SHELL",
+    ),
+    Command(
+        ("csi",),
+        "run the CSI driver of a Kubernetes node",
+        "Identity and Node services of CSI 1.12 on a unix socket, for kubelet; see docs/kubernetes.md. Ends\n"
+        "at SIGTERM; what stays mounted is found again at the next start.",
+        (
+            (
+                "in the container of the node plugin",
+                "ossmount csi --endpoint unix:///csi/csi.sock --node-id node-1 --index-dir /indexes",
+            ),
+        ),
+        k8s_commands.csi,
+        k8s_commands.csi_arguments,
+        usage="--endpoint URL --node-id NAME [OPTIONS]",
+    ),
+    Command(
+        ("sidecar",),
+        "serve the volumes of a Pod without any privilege",
+        "The node plugin mounts and hands the descriptors over; this serves them. Ends at SIGTERM.",
+        (
+            ("in the sidecar container", "ossmount sidecar"),
+            ("its startup probe", "ossmount sidecar --check"),
+        ),
+        k8s_commands.sidecar,
+        k8s_commands.sidecar_arguments,
+        usage="[--directory DIR] [--plugin-uid UID] [--check]",
     ),
 )

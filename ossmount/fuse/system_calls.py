@@ -12,6 +12,9 @@ import signal
 MNT_DETACH = 2
 """``umount2``: detach now, clean up when no longer in use (mount.h)."""
 
+MS_RDONLY, MS_NOSUID, MS_NODEV = 1, 2, 4
+"""Flags of ``mount`` (sys/mount.h)."""
+
 _PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -23,10 +26,16 @@ def _check(result: int, name: str) -> None:
         raise OSError(code, os.strerror(code), name)
 
 
-def mount(source: str, target: str, filesystem: str) -> None:
-    """``mount(2)`` without flags and data. Raises OSError."""
+def mount(source: str, target: str, filesystem: str, flags: int = 0, data: str = "") -> None:
+    """``mount(2)``. Raises OSError."""
     _check(
-        _libc.mount(os.fsencode(source), os.fsencode(target), filesystem.encode(), ctypes.c_ulong(0), None),
+        _libc.mount(
+            os.fsencode(source),
+            os.fsencode(target),
+            filesystem.encode(),
+            ctypes.c_ulong(flags),
+            data.encode() or None,
+        ),
         target,
     )
 

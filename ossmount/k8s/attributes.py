@@ -8,6 +8,7 @@ refused here. Who may touch it: whoever adds an option to :mod:`ossmount.config`
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -96,9 +97,16 @@ def wanted(context: Mapping[str, str], flags: Iterable[str], policy: Policy) -> 
         options=options,
         serve=serve,
         role_arn=own.get(ROLE_ARN, ""),
-        tenant=context.get(NAMESPACE_KEY, ""),
+        tenant=_tenant(context.get(NAMESPACE_KEY, "")),
     )
     return _checked(found, policy)
+
+
+def _tenant(namespace: str) -> str:
+    """A namespace's name (RFC 1123 label), which becomes part of a path."""
+    if namespace and not re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", namespace):
+        raise _invalid(f"{NAMESPACE_KEY}: {namespace!r} is no name of a namespace")
+    return namespace
 
 
 def _flag_words(flags: Iterable[str]) -> list[tuple[str, str]]:

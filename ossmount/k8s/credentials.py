@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ossmount.k8s import credential_process
+from ossmount.k8s.folder import Folder
 from ossmount.k8s.refusal import Code, Refusal
 
 AWS_NAMES = {
@@ -59,6 +59,8 @@ class Credentials:
         """Every value that no message may show."""
         values: set[str] = set()
         for name, text in self.files.items():
+            if name == ROLE_FILE:
+                continue  # the name of a role helps who reads the message, and nobody else
             values |= set(json.loads(text).values()) if name.endswith(".json") else {text}
         return values - {""}
 
@@ -103,38 +105,16 @@ def _token(tokens: str) -> str:
         ) from None
 
 
-def write(credentials: Credentials, directory: Path, owner: int | None = None) -> None:
-    """Writes the files into ``directory`` (made 0700), each beside and renamed; others there go.
+def write(credentials: Credentials, folder: Folder, owner: int | None = None) -> None:
+    """Writes the files into ``folder``, each beside and renamed; those of earlier credentials go.
 
     ``owner`` is the user who is to read them, this process's where it is None. Raises OSError.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files = dict(credentials.files)
-    if AWS_FILE in files:
-        files[CONFIG_FILE] = _aws_config(directory / AWS_FILE)
-    for name, text in files.items():
-        _write_file(directory / name, text, owner)
-    for path in directory.iterdir():
-        if path.name not in files:
-            path.unlink()
-    if owner is not None:
-        os.chown(directory, owner, -1)
-
-
-def _write_file(path: Path, text: str, owner: int | None) -> None:
-    beside = path.with_name(f".{path.name}")
-    beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text)
-        if owner is not None:
-            os.fchown(descriptor, owner, -1)
-    beside.replace(path)
-
-
-def remove(directory: Path) -> None:
-    """Removes the files and their directory, if they are there."""
-    shutil.rmtree(directory, ignore_errors=True)
+    for name, text in credentials.files.items():
+        folder.write(name, text, owner)
+    for name in folder.names():
+        if name not in credentials.files and name != CONFIG_FILE:
+            folder.remove(name)
 
 
 def _aws_config(keys: Path) -> str:
@@ -144,20 +124,28 @@ def _aws_config(keys: Path) -> str:
     )
 
 
-def environment(base: Mapping[str, str], directory: Path) -> dict[str, str]:
+def environment(base: Mapping[str, str], directory: Path, own: Path) -> dict[str, str]:
     """The environment of a mount's process: ``base`` with the credentials in ``directory``, if there are.
 
-    A volume that brings credentials never falls back to those of its surroundings.
+    boto3's configuration is written into ``own``. A volume that brings credentials never falls back to
+    those of its surroundings.
     """
-    if not directory.is_dir() or not any(directory.iterdir()):
+    if not any((directory / name).exists() for name in (AWS_FILE, OSS_FILE, TOKEN_FILE)):
         return dict(base)
     kept = {
         name: value
         for name, value in base.items()
         if not name.startswith(("AWS_", "OSS_")) or name in _KEPT_AWS
     }
-    kept |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    kept["AWS_CONFIG_FILE"] = str(directory / CONFIG_FILE) if (directory / AWS_FILE).exists() else os.devnull
+    kept |= {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_CONFIG_FILE": os.devnull,
+    }
+    if (directory / AWS_FILE).exists():
+        with Folder.open(own) as folder:
+            folder.write(CONFIG_FILE, _aws_config(directory / AWS_FILE))
+        kept["AWS_CONFIG_FILE"] = str(own / CONFIG_FILE)
     if (directory / TOKEN_FILE).exists():
         kept["AWS_WEB_IDENTITY_TOKEN_FILE"] = str(directory / TOKEN_FILE)
         kept["AWS_ROLE_ARN"] = (directory / ROLE_FILE).read_text()

@@ -1,4 +1,4 @@
-"""What the plugin remembers of its volumes, so that one that starts anew finds them: a folder for each target.
+"""What the plugin remembers, so that one that starts anew finds its volumes: a folder for each target.
 
 ``STATE/<digest of target>/record.json`` (version 1, 0600 in 0700) is written before the first step of a
 publish and removed after the last of an unpublish, each time beside and renamed: whatever step the plugin
@@ -43,8 +43,8 @@ class Record:
     volume_id: str
     target: str
     arguments: str
-    single: bool
-    """The access mode allows one target on a node only."""
+    mode: str
+    """Access mode by its name in the specification."""
     serve: Serve = Serve.NODE
     sources: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from ossmount.errors import (
     StoreUnavailable,
 )
 from ossmount.model import ObjectId
+from ossmount.uris import join_uri
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,8 @@ class Incidents:
         if last is not None and now - last < INTERVAL_SECONDS:
             return False
         self._remember(what, now)
-        log.warning("cannot read %s/%s: %s; %s", target.store, target.key, error.message, remedy_of(error))
+        uri = join_uri(target.store, target.key)
+        log.warning("cannot read %s: %s; %s", uri, error.message, remedy_of(error))
         return True
 
     def _remember(self, what: tuple[str, str, type[Exception]], now: float) -> None:
@@ -74,7 +76,11 @@ class Incidents:
 
 
 def remedy_of(error: OssmountError) -> str:
-    """What the user can do about ``error``."""
-    if error.remedy:
+    """What the user can do about ``error``.
+
+    A store does not know that the object comes from an index, so it cannot say what helps where the two
+    differ.
+    """
+    if error.remedy and not isinstance(error, ObjectChanged | ObjectMissing):
         return error.remedy
     return next((text for cls, text in REMEDIES if isinstance(error, cls)), "run 'ossmount doctor'")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from ossmount.errors import IsADirectory, NoSuchAttribute
 from ossmount.model import ROOT_INODE, Extent
 from ossmount.protocols import Index
+from ossmount.uris import join_uri
 
 PREFIX = b"user.ossmount."
 
@@ -42,7 +43,7 @@ def xattr_of(index: Index, ino: int, name: bytes) -> bytes:
 def _of_file(index: Index, ino: int, extent: Extent) -> Mapping[bytes, Callable[[], bytes]]:
     target, label = extent.object, index.label(ino)
     values = _named(
-        uri=lambda: _bytes(f"{target.store.rstrip('/')}/{target.key}"),
+        uri=lambda: _bytes(join_uri(target.store, target.key)),
         key=lambda: _bytes(target.key),
         etag=lambda: _bytes(target.etag),
         size=lambda: b"%d" % extent.length,

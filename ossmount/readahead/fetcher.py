@@ -23,15 +23,25 @@ from ossmount.readahead.coalescing import Span, coalesce
 from ossmount.readahead.concurrency import ConcurrencyLimit
 from ossmount.readahead.flight import Arrived, Flight, Settled
 from ossmount.readahead.hedging import HedgePolicy
+from ossmount.readahead.keeping import Keeper
 from ossmount.readahead.recent import RECENT_BYTES, RecentBlocks
 from ossmount.readahead.statistics import FetchStatistics
 from ossmount.readahead.threads import Executor, Mailbox, ThreadPool
 from ossmount.readahead.transfer import Fetched, Transfer
 from ossmount.readahead.window import WindowPlan, WindowPlanner, block_around
+from ossmount.uris import join_uri
 
-SPARE_THREADS = 16
-"""Threads above ``max_requests``: a thread still writes to the disk cache after its request has ended."""
+BACKLOG = 4
+"""In a process that answers nobody a quarter more requests than may be in flight are handed to the threads:
+a thread that has finished takes the next without sleeping, which saves two context switches a request."""
 
+TOGETHER = 8
+"""… and its loop is woken for so many landings at once, or by the watch."""
+
+
+KERNEL_ASKS = 2
+"""READs for one page before a program gets the error: the kernel's read-ahead, then one for the page alone
+(mm/filemap.c). Each is answered within its share of the deadline; the second finds the first's flight."""
 
 WATCH_SECONDS = 0.01
 """Between two looks at what is in flight: a tenth of what a slow request costs."""
@@ -72,7 +82,8 @@ class Fetcher:
         own_window = _own_window(settings)
         self._memory = memory if memory is not None else RecentBlocks(max(RECENT_BYTES, 2 * own_window))
         self._transfer = Transfer(open_store, cache)
-        self._executor = executor or ThreadPool(settings.max_requests + SPARE_THREADS)
+        self._keeper = Keeper(cache, threaded=executor is None)
+        self._executor = executor or ThreadPool(settings.max_requests)
         self._mailbox: Mailbox[_Landing] = Mailbox(self._land)
         self._windows = WindowPlanner(settings, own_window)
         self._flights: dict[BlockId, Flight] = {}
@@ -80,7 +91,9 @@ class Fetcher:
         self._ahead: OrderedDict[Flight, None] = OrderedDict()
         self._started: dict[Flight, None] = {}
         """In the air and not hedged, oldest first."""
+        self._clock = trio.lowlevel.current_clock()
         self._awake = trio.Event()
+        self._watched = False
         self._limit = ConcurrencyLimit(settings.max_requests)
         self._policy = HedgePolicy()
         self._count = FetchStatistics()
@@ -106,23 +119,27 @@ class Fetcher:
         if self._count.bytes_in_flight >= self._settings.max_bytes:
             return 0
         taken = self._count.in_flight + len(self._demand) + len(self._ahead)
-        return max(0, self._limit.limit - self._reserve - taken)
+        return max(0, self._most - self._reserve - taken)
 
     def close(self) -> None:
         """Lets the threads end. Flights that are under way are not waited for."""
         self._executor.close()
+        self._keeper.close()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hedges slow requests until cancelled; then closes. Reads work without it, unhedged."""
         task_status.started()
+        self._watched = True
         try:
             while True:
-                if not self._started:
+                if not self._count.in_flight:
                     self._awake = trio.Event()
                     await self._awake.wait()
                 await trio.sleep(WATCH_SECONDS)
+                self._mailbox.empty()
                 self._hedge()
         finally:
+            self._watched = False
             self.close()
 
     def _hedge(self) -> None:
@@ -141,7 +158,7 @@ class Fetcher:
     async def read(self, extent: Extent, offset: int, size: int) -> bytes:
         """The bytes ``[offset, offset + size)`` of ``extent``, clamped to its length.
 
-        Raises StoreError; DeadlineExceeded when ``read_deadline`` passes first.
+        Raises StoreError; DeadlineExceeded when half of ``read_deadline`` passes first (KERNEL_ASKS).
         """
         size = min(size, extent.length - offset)
         self._count.reads += 1
@@ -211,13 +228,14 @@ class Fetcher:
     async def _in_time(self, flight: Flight, block: BlockId) -> Fetched:
         began = trio.current_time()
         try:
-            with trio.move_on_after(self._settings.read_deadline):
+            with trio.move_on_after(self._settings.read_deadline / KERNEL_ASKS):
                 return await flight.wait()
         finally:
             self._count.wait_seconds += trio.current_time() - began
         self._count.deadlines += 1
         raise DeadlineExceeded(
-            f"{block.object.store}/{block.object.key}: no answer within {self._settings.read_deadline:g} s",
+            f"{join_uri(block.object.store, block.object.key)}: no answer within"
+            f" {self._settings.read_deadline / KERNEL_ASKS:g} s, half the deadline (the kernel asks twice)",
             "check the network and the endpoint, or raise --read-deadline",
         )
 
@@ -283,7 +301,23 @@ class Fetcher:
         if self._count.in_flight == 0:
             return True
         within = self._count.bytes_in_flight + flight.span.length <= self._settings.max_bytes
-        return within and self._count.in_flight < self._limit.limit - reserve
+        return within and self._count.in_flight < self._most - reserve
+
+    @property
+    def _ahead_only(self) -> bool:
+        """Whether this process has answered no program and is watched: nobody waits for its loop."""
+        return self._watched and not self._count.reads
+
+    @property
+    def _most(self) -> int:
+        """Requests that may be handed to the threads; more than there are threads makes a backlog."""
+        limit = self._limit.limit
+        whole = self._ahead_only and limit >= self._settings.max_requests
+        return limit + limit // BACKLOG if whole else limit
+
+    @property
+    def _patience(self) -> int:
+        return min(TOGETHER, 1 + self._limit.limit // TOGETHER) if self._ahead_only else 1
 
     def _start(self, flight: Flight, *, hedge: bool = False) -> None:
         flight.attempts += 1
@@ -292,11 +326,13 @@ class Fetcher:
         if not hedge:
             flight.started = trio.current_time()
             self._started[flight] = None
-            self._awake.set()
+        self._awake.set()
         self._executor.submit(partial(self._perform, flight, hedge))
 
     def _perform(self, flight: Flight, hedge: bool) -> None:
         """In a worker thread: fetch, tell the loop, and only then do what no reader waits for."""
+        if not hedge:
+            flight.started = self._clock.current_time()  # it may have waited for a thread
         try:
             fetched = self._transfer.fetch(flight.span, ask_cache=not hedge)
         except StoreError as error:
@@ -307,7 +343,7 @@ class Fetcher:
             self._mailbox.post(_Landing(flight, failed, hedge))
         else:
             too_late = flight.landed
-            self._mailbox.post(_Landing(flight, fetched, hedge))
+            self._mailbox.post(_Landing(flight, fetched, hedge), self._patience)
             if not too_late:
                 self._after(flight, fetched)
 
@@ -316,9 +352,9 @@ class Fetcher:
         if flight.arrived is not None:
             for block, data in fetched.pieces.items():
                 flight.arrived(block, data)
-        self._transfer.keep(fetched)
-        if flight.settled is not None:
-            flight.settled(flight.span.blocks, True)
+        done = None if flight.settled is None else partial(flight.settled, flight.span.blocks, True)
+        if fetched.fresh or done is not None:
+            self._keeper.keep([(block, fetched.pieces[block]) for block in fetched.fresh], done)
 
     def _land(self, landing: _Landing) -> None:
         flight, result, hedge = landing

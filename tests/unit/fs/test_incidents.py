@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from ossmount.errors import AccessDenied, ObjectChanged, StoreError
+from ossmount.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError
 from ossmount.fs.incidents import INTERVAL_SECONDS, REMEMBERED, Incidents, remedy_of
 from ossmount.model import ObjectId
 
@@ -38,6 +38,16 @@ def test_one_line_a_key_an_error_and_a_minute(caplog: pytest.LogCaptureFixture) 
 def test_the_errors_own_remedy_comes_first() -> None:
     assert remedy_of(AccessDenied("403", "renew the token")) == "renew the token"
     assert "doctor" in remedy_of(StoreError("odd"))
+
+
+def test_what_changed_under_an_index_is_to_be_refreshed_whatever_the_store_says() -> None:
+    assert "ossmount refresh" in remedy_of(ObjectMissing("gone", "check the key"))
+
+
+def test_a_local_file_is_named_by_a_uri_that_can_be_pasted(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        Incidents(Clock()).report(ObjectId("file:///", "data/cat", "e", 1), ObjectMissing("gone"))
+    assert "cannot read file:///data/cat: gone; " in caplog.messages[0]
 
 
 def test_memory_is_bounded_by_forgetting_the_oldest() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ossmount import index, sources
 from ossmount.app.isolation import in_child
+from ossmount.app.recipe import recipe_of
 from ossmount.app.standard_input import standard_input_as_file
 from ossmount.config import CacheSettings, Settings
 from ossmount.errors import CacheError, SettingsError
@@ -90,8 +91,17 @@ def index_info(path: Path) -> IndexInfo:
         opened.close()
 
 
-def build_index(uris: Sequence[str], path: Path, settings: Settings, report: Report) -> IndexInfo:
-    """Reads the source and writes its index to ``path`` (atomically; nothing is left on failure)."""
+def build_index(
+    uris: Sequence[str],
+    path: Path,
+    settings: Settings,
+    report: Report,
+    previous: index.LmdbIndex | None = None,
+) -> IndexInfo:
+    """Reads the source and writes its index to ``path`` (atomically; nothing is left on failure).
+
+    ``previous`` is the generation before, whose inode numbers go on.
+    """
     pool = StorePool(settings.store)
     try:
         source = open_source(uris, settings, pool)
@@ -100,9 +110,10 @@ def build_index(uris: Sequence[str], path: Path, settings: Settings, report: Rep
             path,
             source=source.description,
             sorted_input=source.sorted,
-            options={"layout": settings.index.layout},
+            options=recipe_of(uris, settings),
             on_bad_key=settings.index.on_bad_key,
             report=report,
+            previous=previous,
         )
     finally:
         pool.close()

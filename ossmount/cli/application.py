@@ -6,7 +6,7 @@ Who may touch it: whoever adds a command, together with the function of the same
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import IO, Any, Protocol
 
 from ossmount.config import Settings
@@ -62,6 +62,15 @@ class Application(Protocol):
 
     def build_index(self, sources: Sequence[str], path: str, settings: Settings, report: Report) -> IndexInfo:
         """Builds the index at ``path``; leaves nothing behind where it fails."""
+        ...
+
+    def refresh_index(
+        self, path: str, settings: Settings, report: Report, note: Callable[[Any], None]
+    ) -> Any:
+        """Builds the next generation at ``path``; ``note`` receives rows with ``what`` and ``path``.
+
+        Gives a dataclass with ``previous``, ``generation``, ``added``, ``changed``, ``gone``, ``files``.
+        """
         ...
 
     def index_info(self, path: str) -> IndexInfo:

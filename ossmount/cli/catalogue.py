@@ -6,7 +6,7 @@ Examples are parsed by a test with the real parser.
 
 from __future__ import annotations
 
-from ossmount.cli import commands, completion, index_commands, k8s_commands
+from ossmount.cli import commands, completion, generation_commands, index_commands, k8s_commands
 from ossmount.cli.command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -103,6 +103,21 @@ COMMANDS: tuple[Command, ...] = (
         sections=("store", "source", "index"),
         omit=("index", "rebuild"),
         usage="SOURCE... INDEX",
+    ),
+    Command(
+        ("index", "refresh"),
+        "bring an index up to date with its source",
+        "Reads the source again and writes the next generation in the place of the index, in one step. What\n"
+        "did not change keeps its inode number. The index itself says what it was made from. Mounts of the\n"
+        "index go on with the old generation until 'ossmount refresh MOUNTPOINT'.",
+        (
+            ("what changed since it was made", "ossmount index refresh train.ossidx"),
+            ("every change in a file", "ossmount index refresh --report changes.tsv train.ossidx"),
+        ),
+        generation_commands.index_refresh,
+        generation_commands.index_refresh_arguments,
+        sections=("store",),
+        usage="[--report FILE] [--json] INDEX",
     ),
     Command(
         ("index", "info"),

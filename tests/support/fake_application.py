@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
 
+from ossmount.app.changes import ChangedPath
 from ossmount.app.finding import Finding
+from ossmount.app.generations import Refreshed
 from ossmount.app.warming import Warmed
 from ossmount.config import Settings
 from ossmount.model import Attributes, Child, IndexInfo, Kind, Progress
@@ -96,6 +98,13 @@ class FakeApplication:
     def build_index(self, sources: Sequence[str], path: str, settings: Settings, report: Report) -> IndexInfo:
         self._note("build_index", list(sources), path, settings)
         return INFO
+
+    def refresh_index(
+        self, path: str, settings: Settings, report: Report, note: Callable[[Any], None]
+    ) -> Refreshed:
+        self._note("refresh_index", path, settings)
+        note(ChangedPath("changed", b"a\tb"))
+        return Refreshed(path, 2, 3, "abc", 5, added=0, changed=1, gone=0, seconds=0.5)
 
     def index_info(self, path: str) -> IndexInfo:
         self._note("index_info", path)

@@ -1,0 +1,101 @@
+"""What an index was made from, written into the index: so that the next generation can be made of it alone.
+
+The recipe stands in ``IndexInfo.options`` by long option names: the sources as a JSON list under
+``sources``, and every option that shaped the tree or says how to reach the store and that is not at its
+default. Secrets are never part of it: credentials are found anew where the index is refreshed.
+Who may touch it: whoever adds a section of settings that shapes a tree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from ossmount.config import ALL_OPTIONS, SECTIONS, Settings, compose, parse_value
+from ossmount.errors import SettingsError
+from ossmount.uris import HTTP_SCHEMES, is_uri
+
+SOURCES = "sources"
+
+_ELSEWHERE = frozenset({"cache", "readahead", "mount"})
+"""Sections that have no part in the tree. Every other one is recorded, those added later included."""
+
+_NOT_RECORDED = frozenset({"index", "rebuild", "size_concurrency"})
+
+_PLACES = frozenset({"manifest", "objects", "base_uri", "credentials_file"})
+"""Options that may be local paths: recorded as absolute ones."""
+
+
+def recipe_of(uris: Sequence[str], settings: Settings) -> dict[str, str]:
+    """The recipe of the index that ``uris`` and ``settings`` make."""
+    recipe = {"layout": settings.index.layout}
+    recipe |= {name: _text(name, value) for name, value in _told(settings)}
+    if uris:
+        recipe[SOURCES] = json.dumps([_place(uri) for uri in uris])
+    return recipe
+
+
+def from_recipe(recipe: Mapping[str, str], now: Settings, place: str) -> tuple[list[str], Settings]:
+    """``(sources, settings)`` to make the index at ``place`` again.
+
+    What ``now`` says other than the defaults wins (a new endpoint, say). Raises SettingsError where the
+    index does not tell what it was made from, or that is gone.
+    """
+    known = {name: text for name, text in recipe.items() if name in ALL_OPTIONS}
+    recorded = compose({name: parse_value(name, text, place) for name, text in known.items()})
+    settings = _merged(recorded, now)
+    uris = json.loads(recipe.get(SOURCES, "[]"))
+    listed = settings.source.manifest, settings.source.objects
+    if not uris and listed == (None, None):
+        raise SettingsError(
+            f"{place} does not say what it was made from", "build it again: ossmount index build"
+        )
+    if any(name is not None and Path(name).name.startswith("stdin-") for name in listed):
+        raise SettingsError(
+            f"{place} was made from standard input, which cannot be read again", "build or mount it again"
+        )
+    return uris, settings
+
+
+def _told(settings: Settings) -> Iterator[tuple[str, Any]]:
+    """Options that are not at their defaults, by name."""
+    for section in SECTIONS.keys() - _ELSEWHERE:
+        values = getattr(settings, section)
+        for field in dataclasses.fields(values):
+            value = getattr(values, field.name)
+            if value != field.default and field.name not in _NOT_RECORDED:
+                yield field.name, value
+
+
+def _merged(recorded: Settings, now: Settings) -> Settings:
+    """``now``, with recorded values where ``now`` is at its defaults."""
+    merged = now
+    for section in SECTIONS.keys() - _ELSEWHERE:
+        before, values = getattr(recorded, section), getattr(now, section)
+        taken = {
+            field.name: getattr(before, field.name)
+            for field in dataclasses.fields(values)
+            if getattr(values, field.name) == field.default and field.name not in _NOT_RECORDED
+        }
+        merged = replace(merged, **{section: replace(values, **taken)})
+    return merged
+
+
+def _text(name: str, value: Any) -> str:
+    return _place(str(value)) if name in _PLACES else str(value)
+
+
+def _place(text: str) -> str:
+    """Local paths made absolute; URLs without user, password and query, which may be secrets."""
+    if not is_uri(text):
+        slash = "/" if text.endswith("/") else ""
+        return str(Path(text).absolute()) + slash
+    parts = urlsplit(text)
+    if parts.scheme.lower() not in HTTP_SCHEMES:
+        return text
+    return urlunsplit(parts._replace(query="", fragment="", netloc=parts.netloc.rpartition("@")[2]))

@@ -1,0 +1,82 @@
+"""Commands about generations: ``index refresh``, ``index push``, ``index pull``, ``refresh``, ``verify``.
+
+What may live here: as in :mod:`ossmount.cli.commands`: arguments in, one call of the application, the
+answer out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ossmount.cli.command import Context
+from ossmount.cli.commands import json_flag
+from ossmount.cli.index_commands import index_argument
+from ossmount.cli.output import as_fields, cell, print_json, printable
+from ossmount.cli.progress import progress_on
+from ossmount.errors import SettingsError
+
+
+def index_refresh_arguments(parser: argparse.ArgumentParser) -> None:
+    """The index, --report, --json."""
+    index_argument(parser)
+    parser.add_argument(
+        "--report", metavar="FILE", help="write what changed: a line for each path, tab-separated"
+    )
+    json_flag(parser)
+
+
+def index_refresh(context: Context, arguments: argparse.Namespace) -> int:
+    """Builds the next generation and shows what is different."""
+    settings = context.settings(arguments)
+    rows: list[dict[str, Any]] = []
+    with _report_file(arguments.report) as write, progress_on() as report:
+
+        def note(change: Any) -> None:
+            write(change)
+            if arguments.json:
+                rows.append(as_fields(change))
+
+        refreshed = context.app.refresh_index(arguments.index, settings, report, note)
+    if arguments.json:
+        print_json(context.out, as_fields(refreshed) | {"changes": rows})
+    else:
+        context.out.write(f"{printable(arguments.index)}: {describe_refresh(as_fields(refreshed))}\n")
+    return 0
+
+
+def describe_refresh(fields: dict[str, Any]) -> str:
+    """One line about a refresh."""
+    if fields["generation"] == fields["previous"]:
+        return f"generation {fields['generation']} is up to date ({fields['files']:,} files)"
+    return (
+        f"generation {fields['previous']} -> {fields['generation']}: {fields['added']:,} added,"
+        f" {fields['changed']:,} changed, {fields['gone']:,} gone, {fields['files']:,} files"
+    )
+
+
+@contextlib.contextmanager
+def _report_file(name: str | None) -> Iterator[Callable[[Any], None]]:
+    """Writes rows beside ``name``, which is replaced when all went well."""
+    if name is None:
+        yield lambda _: None
+        return
+    target = Path(name)
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with beside.open("x", encoding="utf-8") as output:
+            output.write("what\tpath\n")
+            yield lambda row: _write_row(output, row)
+        beside.replace(target)
+    except OSError as error:
+        raise SettingsError(f"{target}: {error.strerror}", "name a file that can be written") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _write_row(output: Any, row: Any) -> None:
+    output.write("\t".join(cell(value) for value in as_fields(row).values()) + "\n")

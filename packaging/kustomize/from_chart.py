@@ -27,7 +27,7 @@ def manifests(helm: str) -> dict[str, str]:
     for part in rendered.split("---\n"):
         kind = _KIND.search(part)
         if kind is not None:
-            files[f"{kind[1].lower()}.yaml"] = _OF_HELM.sub("", part)
+            files[f"{kind[1].lower()}.yaml"] = _OF_HELM.sub("", part).strip() + "\n"
     return files
 
 

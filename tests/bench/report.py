@@ -85,7 +85,7 @@ def _method() -> list[str]:
         " `ImageFolder`; *raw* reads the bytes, *decode* is RandomResizedCrop(224) and ToTensor.",
         "- Every round takes all contestants, in rotated order, each with a fresh store, mount, cache and"
         " training program. Later epochs follow in the same program.",
-        "- An epoch that takes longer than 10 s (decoding: 30 s) is cut; its rate counts, and there is no later one.",
+        "- An epoch that takes longer than 10 s (decoding: 30 s) is cut; its rate counts, no later one.",
         "- JuiceFS reads a copy that its own `sync` wrote, through the same store (its metadata are local);"
         " OssMapDataset gets whole batches of indices from PyTorch's loader (`__getitems__`).",
         "- *Without store*: the epoch's seconds minus the CPU seconds of the store's processes during the"

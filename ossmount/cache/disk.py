@@ -12,6 +12,8 @@ import os
 import resource
 import threading
 import time
+from collections.abc import Sequence
+from itertools import accumulate, takewhile
 from pathlib import Path
 
 from ossmount.cache.disk_layout import LEAST_CAPACITY, segment_size
@@ -201,8 +203,7 @@ class DiskCache:
 
         Declines blocks without an ETag: nothing tells their versions.
         """
-        refused = len(data) != block.length or len(data) > self._largest or not block.object.etag
-        if refused or self._closed or self._folder.read_only or self._pid != os.getpid():
+        if not self._acceptable(block, data):
             self._counts.declined += 1
             return
         with self._writing:
@@ -214,6 +215,26 @@ class DiskCache:
             except OSError as error:
                 self._resume_at = time.monotonic() + RETRY_SECONDS
                 self._failed("write", error)
+
+    def put_many(self, blocks: Sequence[tuple[BlockId, bytes]]) -> None:
+        """As :meth:`put` for each, with one write and one turn of the lock for all that fit a segment."""
+        wanted = {digest_of(block): data for block, data in blocks if self._acceptable(block, data)}
+        self._counts.declined += len(blocks) - len(wanted)
+        if not wanted:
+            return
+        with self._writing:
+            if not self._may_write():
+                self._counts.declined += len(wanted)
+                return
+            try:
+                self._store_many([(d, data) for d, data in wanted.items() if self._find(d) is None])
+            except OSError as error:
+                self._resume_at = time.monotonic() + RETRY_SECONDS
+                self._failed("write", error)
+
+    def _acceptable(self, block: BlockId, data: bytes) -> bool:
+        fits = len(data) == block.length and len(data) <= self._largest and bool(block.object.etag)
+        return fits and not self._closed and not self._folder.read_only and self._pid == os.getpid()
 
     def _may_write(self) -> bool:
         """False for a while after a failure; after it, a directory that has vanished is made anew."""
@@ -240,6 +261,40 @@ class DiskCache:
             self._counts.declined += 1
         else:
             self._append(lease, digest, data)
+        if self._pending.traffic > self._tell_bytes or self._table_fills():
+            self._tell(LOCK_PATIENCE)
+
+    def _store_many(self, blocks: list[tuple[bytes, bytes]]) -> None:
+        """What fits the open segment at once, and the block that does not by the long way."""
+        while blocks:
+            fits = self._fitting(blocks)
+            if fits:
+                self._append_many(blocks[:fits])
+            else:
+                self._store(*blocks[0])
+            blocks = blocks[max(1, fits) :]
+
+    def _fitting(self, blocks: list[tuple[bytes, bytes]]) -> int:
+        """How many of ``blocks`` fit the open segment, one after another."""
+        lease = self._lease
+        room = lease.size - lease.position if lease is not None else 0
+        ends = accumulate(len(data) for _, data in blocks)
+        return sum(1 for _ in takewhile(lambda end: end <= room, ends))
+
+    def _append_many(self, blocks: list[tuple[bytes, bytes]]) -> None:
+        lease = self._lease
+        if lease is None:
+            return
+        offsets = lease.append_many([data for _, data in blocks])
+        sums = (checksum_of(data, digest) for digest, data in blocks)
+        places = [Place(lease.number, offset, value) for offset, value in zip(offsets, sums, strict=True)]
+        self._folder.enter_many(zip((digest for digest, _ in blocks), places, strict=True))
+        size = sum(len(data) for _, data in blocks)
+        self._counts.stored += len(blocks)
+        self._counts.stored_bytes += size
+        self._pending.traffic += size
+        counted = self._pending.blocks
+        counted[lease.number] = counted.get(lease.number, 0) + len(blocks)
         if self._pending.traffic > self._tell_bytes or self._table_fills():
             self._tell(LOCK_PATIENCE)
 

@@ -11,7 +11,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 LOCK_PATIENCE = 2.0
@@ -49,6 +49,13 @@ def write_all(fd: int, data: bytes, offset: int) -> None:
         if count == 0:
             raise OSError(errno.EIO, "write made no progress")
         written += count
+
+
+def write_parts(fd: int, parts: Sequence[bytes], offset: int) -> None:
+    """``write_all`` of all ``parts``, one behind the other (at most ``IOV_MAX``, 1024, parts)."""
+    written = os.pwritev(fd, parts, offset)
+    if written < sum(map(len, parts)):
+        write_all(fd, b"".join(parts)[written:], offset + written)
 
 
 def try_lock(fd: int) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
-from ossmount.cache.files import File, write_all
+from ossmount.cache.files import File, write_all, write_parts
 
 
 @dataclass(slots=True)
@@ -41,3 +43,10 @@ class Lease:
         write_all(self.file.fd, data, offset)
         self.position += len(data)
         return offset
+
+    def append_many(self, parts: Sequence[bytes]) -> list[int]:
+        """As :meth:`append` for each, in one write."""
+        offsets = list(accumulate(map(len, parts), initial=self.position))
+        write_parts(self.file.fd, parts, self.position)
+        self.position = offsets.pop()
+        return offsets

@@ -84,19 +84,24 @@ class Mailbox(Generic[T]):
         self._values: deque[T] = deque()
         self._woken = False
 
-    def post(self, value: T) -> None:
-        """From any thread. After the loop has ended the value is dropped."""
+    def post(self, value: T, patience: int = 1) -> None:
+        """From any thread. After the loop has ended the value is dropped.
+
+        With ``patience`` the loop is woken only when so many values wait; who asks for that calls
+        :meth:`empty` from time to time.
+        """
         self._values.append(value)
-        if self._woken:
+        if self._woken or len(self._values) < patience:
             return
         # Two threads may both come here: then the loop is woken twice, which is harmless.
         self._woken = True
         try:
-            self._token.run_sync_soon(self._empty)
+            self._token.run_sync_soon(self.empty)
         except trio.RunFinishedError:
             self._values.clear()
 
-    def _empty(self) -> None:
+    def empty(self) -> None:
+        """On the loop: receives what is there."""
         # Before looking: a value that is posted from here on wakes the loop again.
         self._woken = False
         while self._values:

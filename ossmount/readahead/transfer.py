@@ -73,11 +73,6 @@ class Transfer:
         body = self._open_store(run.object.store).get_range(run.object, run.offset, run.length)
         return {run.blocks[0]: body} if len(run.blocks) == 1 else _cut(run, body, run.offset)
 
-    def keep(self, fetched: Fetched) -> None:
-        """Puts what came from the store into the cache. Called when the readers have been answered."""
-        for block in fetched.fresh:
-            self._cache.put(block, fetched.pieces[block])
-
 
 def _cut(span: Span, data: bytes, start: int) -> dict[BlockId, bytes]:
     """The blocks of ``span`` out of ``data``, whose first byte is ``start`` of the object."""

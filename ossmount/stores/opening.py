@@ -108,9 +108,9 @@ class StorePool:
             return store
         with self._lock:
             if root_uri not in self._stores:
-                store = open_store(root_uri, self._settings)
-                self._bare.append(store)
-                counted = Counting(self._wrap(store))
+                bare = open_store(root_uri, self._settings)
+                self._bare.append(bare)
+                counted = Counting(self._wrap(bare))
                 self._counters.append(counted)
                 self._stores[root_uri] = Retrying(counted, self._backoff)
             return self._stores[root_uri]

@@ -30,6 +30,21 @@ def test_what_goes_in_comes_out(tmp_path: Path) -> None:
         assert cache.contains(block(key, size))
 
 
+def test_many_at_once_are_as_one_by_one(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path, 64 * MIB)
+    sizes = {f"k{i}": 300_000 + i for i in range(40)} | {"none": 0}  # more than a segment of 8 MiB
+    many = [(block(key, size), content(key, size)) for key, size in sizes.items()]
+    refused = [(block("tagless", 3, etag=""), b"abc"), (block("short", 3), b"ab")]
+    cache.put_many([*many[:20], *refused, many[3]])
+    cache.put_many(many)
+    cache.put_many([])
+    for wanted, data in many:
+        assert cache.get(wanted) == data
+    counts = cache.statistics()
+    assert (counts.stored, counts.stored_bytes) == (len(many), sum(sizes.values()))
+    assert counts.bytes >= sum(sizes.values())
+
+
 def test_identity_is_store_key_etag_offset_and_length(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path, 16 * MIB)
     cache.put(block("a", 100), content("a", 100))

@@ -36,14 +36,14 @@ def test_only_the_runs_that_the_cache_lacks_are_fetched() -> None:
     assert span.blocks[4] not in fetched.fresh
 
 
-def test_keep_stores_what_is_fresh() -> None:
+def test_what_came_from_the_store_is_fresh() -> None:
     store, cache = MemoryStore("s3://b", {"k": DATA}), DictCache()
     transfer = Transfer(opener(store), cache)
     span = Span(blocks(store, (0, 100), (100, 100)))
-    transfer.keep(transfer.fetch(span))
-    assert [cache.blocks[block] for block in span.blocks] == [DATA[:100], DATA[100:200]]
-    transfer.keep(transfer.fetch(span))
-    assert cache.puts == 2
+    fetched = transfer.fetch(span)
+    assert fetched.fresh == list(span.blocks)
+    cache.blocks.update(fetched.pieces)
+    assert transfer.fetch(span).fresh == []
 
 
 def test_part_of_a_longer_cached_block_is_taken_from_it() -> None:

@@ -1,0 +1,77 @@
+"""The thread that hands blocks to the cache: order, batches, the end, and what does not fit the queue."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from ossmount.model import BlockId, ObjectId
+from ossmount.readahead import keeping
+from ossmount.readahead.keeping import Keeper
+from tests.support.executors import DictCache
+
+
+def block(name: str, length: int = 10) -> BlockId:
+    return BlockId(ObjectId("s3://b", name, "e", length), 0, length)
+
+
+class BatchCache(DictCache):
+    """Notes how many blocks came together; the first batch waits for ``go``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+        self.go = threading.Event()
+        self.begun = threading.Event()
+
+    def put_many(self, blocks: Sequence[tuple[BlockId, bytes]]) -> None:
+        self.begun.set()
+        assert self.go.wait(20)
+        self.batches.append(len(blocks))
+        self.blocks.update(blocks)
+
+
+def test_what_waits_is_put_together() -> None:
+    cache = BatchCache()
+    keeper = Keeper(cache)
+    keeper.keep([(block("first"), b"0" * 10)])
+    assert cache.begun.wait(20)
+    for i in range(40):
+        keeper.keep([(block(f"k{i}"), b"x" * 10)])
+    cache.go.set()
+    keeper.close(20)
+    assert cache.batches == [1, 32, 8]
+    assert len(cache.blocks) == 41
+
+
+def test_done_is_called_after_the_put() -> None:
+    cache, seen = DictCache(), []
+    keeper = Keeper(cache)
+    keeper.keep([(block("a"), b"x" * 10)], lambda: seen.append(block("a") in cache.blocks))
+    keeper.keep([], lambda: seen.append(len(cache.blocks) == 1))
+    keeper.close(20)
+    assert seen == [True, True]
+
+
+def test_a_full_queue_makes_the_caller_write() -> None:
+    cache = BatchCache()
+    keeper = Keeper(cache)
+    keeper.keep([(block("first"), b"0" * 10)])
+    assert cache.begun.wait(20)
+    cache.go.set()
+    large = b"x" * (keeping.QUEUED_BYTES + 1)
+    keeper.keep([(block("large", len(large)), large)])
+    assert block("large", len(large)) in cache.blocks
+    keeper.close(20)
+
+
+def test_without_a_thread_and_after_the_end_it_puts_at_once() -> None:
+    cache = DictCache()
+    keeper = Keeper(cache, threaded=False)
+    keeper.keep([(block("a"), b"x" * 10)])
+    assert list(cache.blocks) == [block("a")]
+    keeper.close(20)
+    late = Keeper(cache)
+    late.close(20)
+    late.keep([(block("b"), b"x" * 10)])
+    assert cache.puts == 2

@@ -212,6 +212,18 @@ class MountSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ObservabilitySettings:
+    """How a mount can be watched from outside."""
+
+    metrics_listen: str | None = option(
+        None, "serve Prometheus metrics at this address, or at this unix socket", metavar="HOST:PORT|PATH"
+    )
+    log_format: str = option(
+        "text", "lines for people, or one JSON object per line", choices=("text", "json")
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All rooms' settings."""
 
@@ -221,6 +233,7 @@ class Settings:
     cache: CacheSettings = CacheSettings()
     readahead: ReadaheadSettings = ReadaheadSettings()
     mount: MountSettings = MountSettings()
+    observability: ObservabilitySettings = ObservabilitySettings()
 
 
 SECTIONS: dict[str, type] = {
@@ -230,6 +243,7 @@ SECTIONS: dict[str, type] = {
     "cache": CacheSettings,
     "readahead": ReadaheadSettings,
     "mount": MountSettings,
+    "observability": ObservabilitySettings,
 }
 
 

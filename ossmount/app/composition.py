@@ -6,6 +6,7 @@ and file system are made for this process alone and closed in reverse order.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
@@ -14,9 +15,11 @@ from typing import Any
 
 import trio
 
+from ossmount.app.exporter import open_listener, serve_metrics
 from ossmount.app.indexes import cache_directory
 from ossmount.app.shared_level import SharedLevel
 from ossmount.app.statistics import publish
+from ossmount.app.tracing import Traced, TracedReading, Tracer, open_tracer
 from ossmount.cache.disk import DiskCache
 from ossmount.cache.layered import AnyCache, LayeredCache, open_cache
 from ossmount.cache.memory import MemoryCache, NullCache
@@ -35,6 +38,10 @@ PREPARED_STORES = 4
 """Stores opened before they are asked for; an object list may name hundreds."""
 
 
+SHOWN_KEYS = 4
+"""Keys being fetched that each process tells ``ossmount stats --watch``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What every child of one mount needs to compose itself: made by the supervisor, before any fork."""
@@ -45,6 +52,8 @@ class Plan:
     observations: tuple[tuple[int, int], ...]
     """A pipe (reading end, writing end) for each prefetcher: workers write what programs do."""
     level: SharedLevel
+    metrics: socket.socket | None
+    """Where Prometheus asks; worker 0 answers."""
 
     @property
     def observer(self) -> Observer | None:
@@ -53,11 +62,16 @@ class Plan:
 
 
 def plan_mount(index: Path, settings: Settings, runtime: Path) -> Plan:
-    """The plan of a mount, with a pipe for each prefetcher that its settings ask for."""
+    """The plan of a mount, with a pipe for each prefetcher that its settings ask for.
+
+    Raises SettingsError where the address for metrics cannot be used.
+    """
     readahead = settings.readahead
     count = 0 if readahead.readahead in {"off", "file"} else readahead.prefetchers
+    address = settings.observability.metrics_listen
+    metrics = None if address is None else open_listener(address)
     pipes = tuple(observation_pipe() for _ in range(count))
-    return Plan(index, settings, runtime, pipes, SharedLevel(settings.mount.log_level))
+    return Plan(index, settings, runtime, pipes, SharedLevel(settings.mount.log_level), metrics)
 
 
 @dataclass(slots=True)
@@ -68,13 +82,20 @@ class Parts:
     pool: StorePool
     cache: AnyCache
     fetcher: Fetcher
+    tracer: Tracer | None
 
     def statistics(self) -> dict[str, Any]:
         """Every room's counters by room."""
+        memory, disk = layers_of(self.cache)
         return {
             "store": self.pool.statistics(),
+            "store_details": self.pool.details(),
             "cache": asdict(self.cache.statistics()),
+            "disk": asdict(disk.statistics()),
+            "memory": {} if memory is None else asdict(memory.statistics()),
             "fetcher": self.fetcher.statistics(),
+            "fetching": self.fetcher.fetching(SHOWN_KEYS),
+            "pages": pages.statistics(),
         }
 
     def on_disk(self, block: BlockId) -> bool:
@@ -87,12 +108,18 @@ def compose_parts(plan: Plan, stack: ExitStack) -> Parts:
     """Opens index, stores and cache, and makes the fetcher; ``stack`` closes them."""
     index = open_index(plan.index)
     stack.callback(index.close)
-    pool = StorePool(plan.settings.store, deadline=plan.settings.readahead.read_deadline)
+    tracer = open_tracer()
+    pool = StorePool(
+        plan.settings.store,
+        deadline=plan.settings.readahead.read_deadline,
+        wrap=lambda store: store if tracer is None else Traced(store, tracer),
+    )
     stack.callback(pool.close)
     cache = open_cache(plan.settings.cache, cache_directory(plan.settings.cache) / "blocks")
     stack.callback(cache.close)
     memory, disk = layers_of(cache)
-    return Parts(index, pool, cache, Fetcher(pool, disk, plan.settings.readahead, memory=memory))
+    fetcher = Fetcher(pool, disk, plan.settings.readahead, memory=memory)
+    return Parts(index, pool, cache, fetcher, tracer)
 
 
 def layers_of(cache: AnyCache) -> tuple[MemoryCache | None, DiskCache | NullCache]:
@@ -114,8 +141,9 @@ async def serve_worker(plan: Plan, number: int) -> AsyncIterator[FileSystem]:
     """The file system of worker ``number``, serving until the block is left."""
     with ExitStack() as stack:
         parts = compose_parts(plan, stack)
+        reading = parts.fetcher if parts.tracer is None else TracedReading(parts.fetcher, parts.tracer)
         filesystem = FileSystem(
-            parts.index, parts.fetcher, observer=plan.observer, push=plan.settings.readahead.push
+            parts.index, reading, observer=plan.observer, push=plan.settings.readahead.push
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(parts.fetcher.run)
@@ -123,12 +151,26 @@ async def serve_worker(plan: Plan, number: int) -> AsyncIterator[FileSystem]:
             nursery.start_soon(
                 publish, plan.runtime, "worker", _with_filesystem(parts, filesystem), plan.level.apply
             )
+            if plan.metrics is not None and number == 0:
+                nursery.start_soon(serve_metrics, plan.metrics, plan.runtime / "stats")
             yield filesystem
             nursery.cancel_scope.cancel()
 
 
 def _with_filesystem(parts: Parts, filesystem: FileSystem) -> Callable[[], dict[str, Any]]:
-    return lambda: parts.statistics() | {"errors": filesystem.statistics()}
+    info = parts.index.info()
+    index = {
+        "generation": info.generation,
+        "created": info.created,
+        "files": info.files,
+        "bytes": info.total_bytes,
+    }
+
+    def counters() -> dict[str, Any]:
+        own = {"errors": filesystem.statistics(), "fs": filesystem.served(), "index": index}
+        return parts.statistics() | own
+
+    return counters
 
 
 def _without_memory(plan: Plan) -> Plan:

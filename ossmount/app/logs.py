@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.handlers
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ossmount.config import MountSettings
@@ -14,13 +16,32 @@ _LINE = "%(asctime)s %(levelname)s %(processName)s[%(process)d] %(name)s: %(mess
 _SYSLOG_LINE = "ossmount[%(process)d]: %(levelname)s %(name)s: %(message)s"
 
 
-def set_up_logging(settings: MountSettings, *, terminal: bool) -> None:
+class JsonLines(logging.Formatter):
+    """One JSON object a message: ``time`` (UTC), ``level``, ``logger``, ``pid``, ``message``, ``error``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        fields = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "pid": record.process,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["error"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def set_up_logging(settings: MountSettings, *, terminal: bool, form: str = "text") -> None:
     """Sends this process's log, and that of every later fork, where the settings say.
 
     Without a log file, a terminal and a system log there is nowhere to write, and nothing is written.
-    Raises SettingsError where the file cannot be opened.
+    ``form`` is ``text`` or ``json``. Raises SettingsError where the file cannot be opened.
     """
     handler = _handler(settings, terminal)
+    if form == "json":
+        handler.setFormatter(JsonLines())
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)

@@ -15,6 +15,7 @@ from pathlib import Path
 from ossmount.app.composition import plan_mount, run_prefetcher, serve_worker
 from ossmount.app.control_answers import open_control
 from ossmount.app.daemon import in_background
+from ossmount.app.exporter import close_listener
 from ossmount.app.indexes import ChosenIndex, cache_directory, choose_index
 from ossmount.app.isolation import in_child
 from ossmount.app.logs import set_up_logging
@@ -63,7 +64,9 @@ class Mounting:
 
     def run(self, on_serving: Callable[[], None]) -> int:
         """Mounts and serves until unmounted; returns the exit status."""
-        set_up_logging(self.settings.mount, terminal=self.foreground)
+        set_up_logging(
+            self.settings.mount, terminal=self.foreground, form=self.settings.observability.log_format
+        )
         record = MountRecord(
             mountpoint=str(self.mountpoint),
             source=self.chosen.info.source,
@@ -97,6 +100,8 @@ class Mounting:
                 )
         finally:
             service.stopping()
+            if plan.metrics is not None:
+                close_listener(plan.metrics)
             remove_record(record.mountpoint)
 
 

@@ -40,7 +40,7 @@ COMMANDS: tuple[Command, ...] = (
         ),
         commands.mount,
         commands.mount_arguments,
-        sections=("store", "source", "index", "cache", "readahead", "mount"),
+        sections=("store", "source", "index", "cache", "readahead", "mount", "observability"),
         usage="SOURCE... MOUNTPOINT [-o OPTIONS]",
     ),
     Command(

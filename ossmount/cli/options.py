@@ -39,6 +39,7 @@ SECTION_TITLES = {
     "cache": "the cache",
     "readahead": "reading ahead",
     "mount": "the mount",
+    "observability": "watching the mount",
 }
 
 _FOREIGN_WORDS = """

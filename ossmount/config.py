@@ -156,6 +156,26 @@ class IndexSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ViewSettings:
+    """Which files of an index are shown, and where; see docs/views.md."""
+
+    view: str | None = option(None, "a view made with 'ossmount view create'", metavar="NAME|FILE")
+    include: str | None = option(None, "show only files that match one of these globs", metavar="GLOB,...")
+    exclude: str | None = option(None, "leave out files that match one of these globs", metavar="GLOB,...")
+    label: str | None = option(None, "show only files with one of these labels", metavar="LABEL,...")
+    suffix: str | None = option(
+        None, "show only files whose names end so, like .jpg,.png", metavar="SUFFIX,..."
+    )
+    min_size: int | None = option(None, "show only files of at least this size", parse_size, "SIZE")
+    max_size: int | None = option(None, "show only files of at most this size", parse_size, "SIZE")
+    split: str | None = option(
+        None, "put each file under one of these directories, like train=0.9,val=0.1", metavar="NAME=SHARE,..."
+    )
+    seed: int = option(0, "another seed gives another split and other shards", int, "N")
+    shard: str | None = option(None, "show only shard K of N (from 0)", metavar="K/N")
+
+
+@dataclass(frozen=True, slots=True)
 class CacheSettings:
     """Memory and disk block cache. ``cache_dir`` also holds the indexes that mount keeps."""
 
@@ -204,6 +224,9 @@ class MountSettings:
         1 << 20, "read-ahead window of the kernel (needs root or the mount's owner)", parse_size, "SIZE"
     )
     max_background: int = option(512, "requests the kernel keeps outstanding", int, "N")
+    refresh: float | None = option(
+        None, "bring the mount up to date with its source this often", parse_duration, "TIME"
+    )
     clean: bool = option(False, "first unmount a dead ossmount mount that is in the way", parse_bool)
     log_level: str = option(
         "info", "least severe message logged", choices=("debug", "info", "warning", "error")
@@ -230,6 +253,7 @@ class Settings:
     store: StoreSettings = StoreSettings()
     source: SourceSettings = SourceSettings()
     index: IndexSettings = IndexSettings()
+    view: ViewSettings = ViewSettings()
     cache: CacheSettings = CacheSettings()
     readahead: ReadaheadSettings = ReadaheadSettings()
     mount: MountSettings = MountSettings()
@@ -240,6 +264,7 @@ SECTIONS: dict[str, type] = {
     "store": StoreSettings,
     "source": SourceSettings,
     "index": IndexSettings,
+    "view": ViewSettings,
     "cache": CacheSettings,
     "readahead": ReadaheadSettings,
     "mount": MountSettings,

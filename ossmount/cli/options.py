@@ -36,6 +36,7 @@ SECTION_TITLES = {
     "store": "reaching the store",
     "source": "what is mounted",
     "index": "the tree and its index",
+    "view": "views",
     "cache": "the cache",
     "readahead": "reading ahead",
     "mount": "the mount",

@@ -6,6 +6,7 @@ What may live here: the choice of the source. Who may touch it: whoever adds a k
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ossmount.config import SourceSettings
 from ossmount.errors import SettingsError
@@ -29,12 +30,18 @@ __all__ = [
 
 
 def open_source(
-    uri: str | None, settings: SourceSettings, open_store: OpenStore, *, uris: Sequence[str] = ()
+    uri: str | None,
+    settings: SourceSettings,
+    open_store: OpenStore,
+    *,
+    uris: Sequence[str] = (),
+    spool: Path | None = None,
 ) -> Source:
     """The source that ``uri`` and ``settings`` describe. No request is made yet.
 
     ``--manifest`` makes a manifest, whose base is ``--base-uri`` or else ``uri``; ``--objects`` or
-    ``uris`` make an object list; otherwise ``uri`` is a prefix. Raises SettingsError for contradictions.
+    ``uris`` make an object list; otherwise ``uri`` is a prefix, whose listing goes on from ``spool``.
+    Raises SettingsError for contradictions.
     """
     listed = settings.objects is not None or bool(uris)
     if settings.manifest is not None and listed:
@@ -53,7 +60,7 @@ def open_source(
             concurrency=settings.size_concurrency,
             skip_missing=settings.on_missing == "skip",
         )
-    return _prefix(uri, open_store)
+    return _prefix(uri, open_store, spool)
 
 
 def _manifest(place: str, uri: str | None, settings: SourceSettings, open_store: OpenStore) -> ManifestSource:
@@ -73,10 +80,10 @@ def _manifest(place: str, uri: str | None, settings: SourceSettings, open_store:
     )
 
 
-def _prefix(uri: str | None, open_store: OpenStore) -> PrefixSource:
+def _prefix(uri: str | None, open_store: OpenStore, spool: Path | None) -> PrefixSource:
     if uri is None:
         raise SettingsError("nothing to mount", "give a URI such as s3://bucket/prefix/, or --manifest")
     root, prefix = parse_uri(uri)
     if root.startswith(HTTP_SCHEMES):
         raise SettingsError(f"{uri}: HTTP has no listing", "name the objects with --objects or --manifest")
-    return PrefixSource(root, prefix, open_store)
+    return PrefixSource(root, prefix, open_store, spool=spool)

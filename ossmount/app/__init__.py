@@ -10,6 +10,7 @@ from ossmount.app.index_generations import refresh_index
 from ossmount.app.inspection import build_index, index_export, index_info, index_ls, index_report
 from ossmount.app.mounting import list_mounts, mount, umount
 from ossmount.app.statistics import read_statistics
+from ossmount.app.views import view_create, view_show
 from ossmount.app.warming import warm
 
 __all__ = [
@@ -25,5 +26,7 @@ __all__ = [
     "read_statistics",
     "refresh_index",
     "umount",
+    "view_create",
+    "view_show",
     "warm",
 ]

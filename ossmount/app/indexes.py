@@ -12,14 +12,15 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ossmount import index, sources
+from ossmount.app import views
 from ossmount.app.isolation import in_child
 from ossmount.app.recipe import recipe_of
 from ossmount.app.standard_input import standard_input_as_file
-from ossmount.config import CacheSettings, Settings
+from ossmount.config import CacheSettings, Settings, SourceSettings, ViewSettings
 from ossmount.errors import CacheError, SettingsError
 from ossmount.model import IndexInfo
 from ossmount.protocols import OpenStore, Report, Source
@@ -67,8 +68,45 @@ def choose_index(uris: Sequence[str], settings: Settings, report: Report) -> Cho
 
     Raises SettingsError, SourceError, StoreError, IndexFileError.
     """
+    settings = views.resolved(settings)
+    parts = views.parts_of(uris)
     with standard_input_as_file(settings, cache_directory(settings.cache) / "indexes") as settled:
-        return _choose_index(uris, settled, report)
+        return _choose_view([(part, _choose_base(part, settled, report)) for part in parts], settled, report)
+
+
+def _choose_view(
+    bases: Sequence[tuple[views.Part, ChosenIndex]], settings: Settings, report: Report
+) -> ChosenIndex:
+    """The index of the view that is asked for: the base itself where that shows everything as it is."""
+    if len(bases) == 1 and bases[0][1].info.options.get("layout") == "labels":
+        # Built so already; the layout is not done twice.
+        settings = replace(settings, index=replace(settings.index, layout="keys", unlabelled="keep"))
+    view = views.description_of(settings)
+    part, base = bases[0]
+    if view.is_identity and len(bases) == 1 and not part.name:
+        return base
+    named = [(part.name, base.info) for part, base in bases]
+    path = views.derived_path(cache_directory(settings.cache), named, view, settings.index.on_bad_key)
+    if path.exists():
+        return ChosenIndex(path, in_child(lambda: index_info(path)), built=False)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files = [f"{part.name}={base.path}" if part.name else str(base.path) for part, base in bases]
+    alone = replace(settings, source=SourceSettings())  # what the bases were made of stands in them
+    info = in_child(lambda: build_index(files, path, alone, report))
+    return ChosenIndex(path, info, built=True)
+
+
+def _choose_base(part: views.Part, settings: Settings, report: Report) -> ChosenIndex:
+    """The index of everything: the named file, or that of a source in the layout of its keys."""
+    if part.file is not None:
+        path = part.file.absolute()
+        return ChosenIndex(path, in_child(lambda: index_info(path)), built=False)
+    if not settings.index.index:
+        return _choose_index(part.sources, views.without_view(settings), report)
+    if part.name:
+        raise SettingsError("--index belongs to a single source", "leave it out, or the names of sources")
+    # An index that is named keeps the layout it is built with.
+    return _choose_index(part.sources, replace(settings, view=ViewSettings()), report)
 
 
 def _choose_index(uris: Sequence[str], settings: Settings, report: Report) -> ChosenIndex:
@@ -104,7 +142,7 @@ def build_index(
     """
     pool = StorePool(settings.store)
     try:
-        source = open_source(uris, settings, pool)
+        source = open_source(uris, settings, pool, _spool_beside(path))
         return index.build(
             source.batches(report),
             path,
@@ -119,14 +157,25 @@ def build_index(
         pool.close()
 
 
-def open_source(uris: Sequence[str], settings: Settings, pool: OpenStore) -> Source:
-    """The source that ``uris`` and the settings name, in the layout they ask for."""
+def _spool_beside(path: Path) -> Path:
+    """Where the listing for the index at ``path``, or for its next generation, keeps what it has."""
+    return path.with_name(f".{path.name.partition('.tmp.')[0]}.listing")
+
+
+def open_source(
+    uris: Sequence[str], settings: Settings, pool: OpenStore, spool: Path | None = None
+) -> Source:
+    """The source that ``uris`` and the settings name, as the view they ask for shows it.
+
+    ``spool`` keeps what was listed where a listing fails.
+    """
     single = uris[0] if len(uris) == 1 else None
     several = uris if len(uris) > 1 else ()
-    source = sources.open_source(single, settings.source, pool, uris=several)
-    if settings.index.layout == "labels":
-        return sources.LabelsLayout(source, keep_unlabelled=settings.index.unlabelled == "keep")
-    return source
+    files = [(part.name, part.file) for part in views.parts_of(uris) if part.file is not None]
+    if files and len(files) == len(uris):
+        return views.viewed(views.IndexSource(files), settings)
+    source = sources.open_source(single, settings.source, pool, uris=several, spool=spool)
+    return views.viewed(source, settings)
 
 
 def _kept_path(uris: Sequence[str], settings: Settings) -> Path:

@@ -92,6 +92,9 @@ def _text(name: str, value: Any) -> str:
 
 def _place(text: str) -> str:
     """Local paths made absolute; URLs without user, password and query, which may be secrets."""
+    name, equals, named = text.partition("=")
+    if equals and "/" not in name and ":" not in name and not Path(text).exists():
+        return f"{name}={_place(named)}"
     if not is_uri(text):
         slash = "/" if text.endswith("/") else ""
         return str(Path(text).absolute()) + slash

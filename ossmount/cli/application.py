@@ -7,6 +7,7 @@ Who may touch it: whoever adds a command, together with the function of the same
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import IO, Any, Protocol
 
 from ossmount.config import Settings
@@ -71,6 +72,14 @@ class Application(Protocol):
 
         Gives a dataclass with ``previous``, ``generation``, ``added``, ``changed``, ``gone``, ``files``.
         """
+        ...
+
+    def view_create(self, name: str, settings: Settings) -> Path:
+        """Saves the view that ``settings`` describe and says where."""
+        ...
+
+    def view_show(self, name: str) -> str:
+        """The saved view as JSON text."""
         ...
 
     def index_info(self, path: str) -> IndexInfo:

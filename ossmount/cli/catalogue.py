@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ossmount.cli import commands, completion, generation_commands, index_commands, k8s_commands
 from ossmount.cli.command import Command
+from ossmount.cli.view_commands import VIEW_COMMANDS
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -34,13 +35,17 @@ COMMANDS: tuple[Command, ...] = (
             ),
             ("objects listed by another program", "ossmount mount --objects - /mnt/train < uris.txt"),
             (
+                "an index, split for training and validation",
+                "ossmount mount --split train=0.9,val=0.1 --seed 7 train.ossidx /mnt/train",
+            ),
+            (
                 "a line of /etc/fstab",
                 "s3://bucket/train/ /mnt/train fuse.ossmount ro,_netdev,allow_other,cache-size=50G 0 0",
             ),
         ),
         commands.mount,
         commands.mount_arguments,
-        sections=("store", "source", "index", "cache", "readahead", "mount", "observability"),
+        sections=("store", "source", "index", "view", "cache", "readahead", "mount", "observability"),
         usage="SOURCE... MOUNTPOINT [-o OPTIONS]",
     ),
     Command(
@@ -100,7 +105,7 @@ COMMANDS: tuple[Command, ...] = (
         ),
         index_commands.index_build,
         index_commands.index_build_arguments,
-        sections=("store", "source", "index"),
+        sections=("store", "source", "index", "view"),
         omit=("index", "rebuild"),
         usage="SOURCE... INDEX",
     ),
@@ -158,6 +163,7 @@ COMMANDS: tuple[Command, ...] = (
         index_commands.index_and_json,
         usage="[--json] INDEX",
     ),
+    *VIEW_COMMANDS,
     Command(
         ("doctor",),
         "check this machine, and a source if one is given, and say what to do",

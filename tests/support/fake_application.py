@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from ossmount.app.changes import ChangedPath
@@ -105,6 +106,14 @@ class FakeApplication:
         self._note("refresh_index", path, settings)
         note(ChangedPath("changed", b"a\tb"))
         return Refreshed(path, 2, 3, "abc", 5, added=0, changed=1, gone=0, seconds=0.5)
+
+    def view_create(self, name: str, settings: Settings) -> Path:
+        self._note("view_create", name, settings)
+        return Path("/views") / name
+
+    def view_show(self, name: str) -> str:
+        self._note("view_show", name)
+        return "{}\n"
 
     def index_info(self, path: str) -> IndexInfo:
         self._note("index_info", path)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ossmount.app.indexes import cache_directory
+from ossmount.app.runtime import remove_record
 from ossmount.fuse.handing_over import mount_descriptor
 from ossmount.k8s import credentials as files
 from ossmount.k8s.attributes import Policy
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 END_SECONDS = 10.0
 """How long an unmounted volume's process may take to end (its workers get five seconds)."""
+
+BUSY_SECONDS = 2.0
+"""How long whoever still has files of an unpublished volume open is served. Its Pod has ended by then."""
 
 
 class ServeByNode:
@@ -89,14 +93,16 @@ class ServeByNode:
     def withdraw(self, record: Record) -> None:
         """Nothing is offered."""
 
-    def end(self, record: Record) -> None:
+    def end(self, record: Record, busy: bool) -> None:
         """Waits for the process of an unmounted volume to end; kills one that does not."""
-        if record.process is not None and not wait_for_end(record.process, END_SECONDS):
+        seconds = BUSY_SECONDS if busy else END_SECONDS
+        if record.process is not None and not wait_for_end(record.process, seconds):
             log.warning("volume %s: its process does not end and is killed", record.volume_id)
             kill_group(record.process)
 
     def forget(self, record: Record) -> None:
-        """Removes the credentials."""
+        """Removes the credentials, and what a process that was killed left."""
+        remove_record(record.target)
         with Folder.open(self._secrets) as secrets:
             secrets.remove_folder(digest(record.target))
 
@@ -168,7 +174,7 @@ class ServeBySidecar:
         """Ends the offer."""
         self._offers.withdraw(record.target)
 
-    def end(self, record: Record) -> None:
+    def end(self, record: Record, busy: bool) -> None:
         """The sidecar's process ends by itself when its mount is gone."""
 
     def forget(self, record: Record) -> None:

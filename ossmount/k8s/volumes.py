@@ -152,17 +152,20 @@ class Volumes:
         way = self._ways[record.serve] if record is not None else None
         if way is not None and record is not None:
             way.withdraw(record)
-        self._clear(target)
+        busy = self._clear(target)
         if way is not None and record is not None:
-            way.end(record)
+            way.end(record, busy)
         _remove_target(Path(target))
         if way is not None and record is not None:
             way.forget(record)
         self._state.remove(target)
 
-    def _clear(self, target: str) -> None:
-        """Takes every ossmount mount off ``target``; another file system there is not ours to take."""
-        path = Path(target)
+    def _clear(self, target: str) -> bool:
+        """Takes every ossmount mount off ``target``; True where one was in use.
+
+        Another file system there is not ours to take.
+        """
+        path, busy = Path(target), False
         while (mounted := mounted_at(path)) is not None:
             if mounted.filesystem != FILESYSTEM_TYPE:
                 raise Refusal(
@@ -171,7 +174,9 @@ class Volumes:
             try:
                 unmount(path)
             except OssmountError:
-                unmount(path, lazy=True)  # Pods that are still ending keep it until they end
+                unmount(path, lazy=True)
+                busy = True
+        return busy
 
     # -- condition --------------------------------------------------------------------------------
 

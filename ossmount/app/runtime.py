@@ -63,8 +63,8 @@ def read_record(mountpoint: str) -> MountRecord | None:
     """The record of ``mountpoint``; None where there is none that this version can read."""
     try:
         fields = json.loads((runtime_directory(mountpoint) / "mount.json").read_bytes())
-        return MountRecord(**fields) if fields.get("format") == RUNTIME_FORMAT else None
-    except (OSError, ValueError, TypeError):
+        return MountRecord(**fields) if fields["format"] == RUNTIME_FORMAT else None
+    except (OSError, ValueError, TypeError, KeyError):
         return None
 
 

@@ -1,0 +1,109 @@
+"""Which index a mount takes: what is kept apart, what is shared, and what it says."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ossmount.app.indexes import cache_directory, choose_index, describe_age
+from ossmount.app.mounting import anchored
+from ossmount.config import CacheSettings, Settings, compose
+from ossmount.errors import CacheError, EmptySource, SettingsError
+from ossmount.model import Progress
+
+
+def no_report(progress: Progress) -> None:
+    pass
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"12345")
+    return f"file://{folder}/"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return compose({"cache_dir": str(tmp_path / "cache")})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-5, "0 s"), (0, "0 s"), (59.9, "59 s"), (60, "1 min"), (7199, "1 h"), (86400 * 3 + 5, "3 d")],
+)
+def test_age_in_its_largest_unit(seconds: float, text: str) -> None:
+    assert describe_age(seconds) == text
+
+
+def test_built_once_then_kept(source: str, settings: Settings) -> None:
+    first = choose_index([source], settings, no_report)
+    second = choose_index([source], settings, no_report)
+    assert (first.built, second.built) == (True, False)
+    assert first.path == second.path
+    assert first.describe() == f"index {first.path} (1 files, built now)"
+    assert second.describe() == f"index {first.path} (1 files, 0 s old)"
+
+
+def test_rebuild(source: str, settings: Settings) -> None:
+    choose_index([source], settings, no_report)
+    again = replace(settings, index=replace(settings.index, rebuild=True))
+    assert choose_index([source], again, no_report).built
+
+
+@pytest.mark.parametrize(
+    "other", [{"on_bad_key": "skip"}, {"endpoint_url": "http://elsewhere"}]
+)
+def test_what_shapes_the_tree_keeps_indexes_apart(
+    other: dict[str, str], source: str, settings: Settings, tmp_path: Path
+) -> None:
+    first = choose_index([source], settings, no_report)
+    second = choose_index([source], compose({"cache_dir": str(tmp_path / "cache")}, other), no_report)
+    assert second.built
+    assert first.path != second.path
+
+
+@pytest.mark.parametrize("other", [{"workers": 7}, {"memory_cache": 0}, {"readahead": "off"}])
+def test_what_does_not_shape_it_shares_one(
+    other: dict[str, object], source: str, settings: Settings, tmp_path: Path
+) -> None:
+    choose_index([source], settings, no_report)
+    assert not choose_index([source], compose({"cache_dir": str(tmp_path / "cache")}, other), no_report).built
+
+
+def test_a_failed_build_leaves_nothing(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EmptySource):
+        choose_index([f"file://{tmp_path}/empty/"], settings, no_report)
+    assert list((tmp_path / "cache" / "indexes").iterdir()) == []
+
+
+def test_named_index_without_a_source(settings: Settings, tmp_path: Path) -> None:
+    named = replace(settings, index=replace(settings.index, index=str(tmp_path / "missing")))
+    with pytest.raises(SettingsError, match=r"no index at .*missing and no source"):
+        choose_index([], named, no_report)
+
+
+def test_cache_directory_is_private_and_made(tmp_path: Path) -> None:
+    made = cache_directory(CacheSettings(cache_dir=str(tmp_path / "a" / "b")))
+    assert made.is_dir()
+    assert made.stat().st_mode & 0o777 == 0o700
+
+
+def test_cache_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CacheError, match=r"cannot make the cache directory .*--cache-dir"):
+        cache_directory(CacheSettings(cache_dir=str(tmp_path / "file" / "cache")))
+
+
+def test_paths_of_a_daemon_do_not_depend_on_its_directory(tmp_path: Path) -> None:
+    given = compose({"cache_dir": "near", "log_file": "/var/log/o.log", "credentials_file": "../keys.json"})
+    settled = anchored(given)
+    assert settled.cache.cache_dir == f"{os.getcwd()}/near"  # noqa: PTH109 - the text is compared
+    assert settled.mount.log_file == "/var/log/o.log"
+    assert Path(settled.store.credentials_file or "").is_absolute()
+    assert anchored(Settings()) == Settings()

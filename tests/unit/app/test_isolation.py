@@ -1,0 +1,97 @@
+"""Work in a forked child: results, errors and interrupts come back, and the child is gone."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+
+import pytest
+
+from ossmount.app.isolation import decode_error, encode_error, in_child
+from ossmount.errors import ManifestError, OssmountError, StoreUnavailable
+
+
+def no_children() -> bool:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return False
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+def test_the_result_comes_from_another_process() -> None:
+    assert in_child(os.getpid) != os.getpid()
+    assert in_child(lambda: {"large": b"x" * 1_000_000}) == {"large": b"x" * 1_000_000}
+    assert no_children()
+
+
+def test_an_error_keeps_its_kind_message_and_remedy() -> None:
+    with pytest.raises(StoreUnavailable, match="no answer; wait") as caught:
+        in_child(lambda: fail(StoreUnavailable("no answer", "wait")))
+    assert caught.value.exit_status == 5
+    assert (caught.value.message, caught.value.remedy) == ("no answer", "wait")
+    assert no_children()
+
+
+def test_an_error_with_a_constructor_of_its_own_survives_the_pipe() -> None:
+    decoded = decode_error(encode_error(ManifestError("list.tsv", 7, "no path", "mend it")))
+    assert isinstance(decoded, ManifestError)
+    assert str(decoded) == "list.tsv:7: no path; mend it"
+
+
+def test_an_unknown_kind_becomes_the_common_one() -> None:
+    decoded = decode_error({"type": "FromTheFuture", "message": "m", "remedy": "r"})
+    assert type(decoded) is OssmountError
+
+
+def test_a_foreign_exception_is_told_as_a_failure() -> None:
+    with pytest.raises(OssmountError, match="preparing failed: ZeroDivisionError"):
+        in_child(lambda: 1 // 0)
+
+
+def test_a_child_that_dies_is_noticed() -> None:
+    with pytest.raises(OssmountError, match="the preparing process died"):
+        in_child(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    assert no_children()
+
+
+def test_an_interrupted_child_interrupts() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        in_child(lambda: fail(KeyboardInterrupt()))
+    assert no_children()
+
+
+def test_a_child_whose_cleanup_hangs_is_interrupted_again() -> None:
+    """The parent alone gets the signal, while the child cleans up behind a wait that never ends."""
+    ready, tell = os.pipe()
+    cleaned, done = os.pipe()
+
+    def hang() -> None:
+        try:
+            try:
+                os.write(tell, b"!")
+                threading.Event().wait()
+            finally:
+                threading.Event().wait()
+        finally:
+            os.write(done, b"clean")
+
+    def interrupt() -> None:
+        os.read(ready, 1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        in_child(hang)
+    thread.join()
+    assert no_children()
+    assert select.select([cleaned], [], [], 0)[0]
+    for fd in (ready, tell, cleaned, done):
+        os.close(fd)

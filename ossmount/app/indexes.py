@@ -69,6 +69,7 @@ def choose_index(uris: Sequence[str], settings: Settings, report: Report) -> Cho
     Raises SettingsError, SourceError, StoreError, IndexFileError.
     """
     settings = views.resolved(settings)
+    views.description_of(settings)  # a mistake in it is better told before anything is listed
     parts = views.parts_of(uris)
     with standard_input_as_file(settings, cache_directory(settings.cache) / "indexes") as settled:
         return _choose_view([(part, _choose_base(part, settled, report)) for part in parts], settled, report)

@@ -24,10 +24,11 @@ from ossmount.cache.disk import DiskCache
 from ossmount.cache.layered import AnyCache, LayeredCache, open_cache
 from ossmount.cache.memory import MemoryCache, NullCache
 from ossmount.config import Settings
-from ossmount.fs import FileSystem
+from ossmount.fs import FileSystem, Succession
 from ossmount.fuse import pages
 from ossmount.index import open_index
 from ossmount.model import BlockId
+from ossmount.protocols import Index
 from ossmount.readahead import DatasetPlanner, Fetcher, Observer, Prefetcher, Warming, observation_pipe
 from ossmount.stores import StorePool
 
@@ -54,6 +55,9 @@ class Plan:
     level: SharedLevel
     metrics: socket.socket | None
     """Where Prometheus asks; worker 0 answers."""
+
+    previous: Path | None = None
+    """The generation before ``index``, for what programs have open across a swap."""
 
     @property
     def observer(self) -> Observer | None:
@@ -141,10 +145,9 @@ async def serve_worker(plan: Plan, number: int) -> AsyncIterator[FileSystem]:
     """The file system of worker ``number``, serving until the block is left."""
     with ExitStack() as stack:
         parts = compose_parts(plan, stack)
+        tree = _with_previous(parts.index, plan, stack)
         reading = parts.fetcher if parts.tracer is None else TracedReading(parts.fetcher, parts.tracer)
-        filesystem = FileSystem(
-            parts.index, reading, observer=plan.observer, push=plan.settings.readahead.push
-        )
+        filesystem = FileSystem(tree, reading, observer=plan.observer, push=plan.settings.readahead.push)
         async with trio.open_nursery() as nursery:
             await nursery.start(parts.fetcher.run)
             nursery.start_soon(prepare_stores, parts)
@@ -155,6 +158,15 @@ async def serve_worker(plan: Plan, number: int) -> AsyncIterator[FileSystem]:
                 nursery.start_soon(serve_metrics, plan.metrics, plan.runtime / "stats")
             yield filesystem
             nursery.cancel_scope.cancel()
+
+
+def _with_previous(index: Index, plan: Plan, stack: ExitStack) -> Index:
+    """The tree of a worker: after a swap it still knows what is open of the generation before."""
+    if plan.previous is None:
+        return index
+    previous = open_index(plan.previous)
+    stack.callback(previous.close)
+    return Succession(index, previous)
 
 
 def _with_filesystem(parts: Parts, filesystem: FileSystem) -> Callable[[], dict[str, Any]]:

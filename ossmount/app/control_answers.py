@@ -26,10 +26,10 @@ LARGEST = (1 << 64) - 1
 """Inode and batch numbers have 64 bits."""
 
 
-def open_control(plan: Plan) -> ControlServer:
+def open_control(plan: Plan, refresh: Callable[[Supervising], None] | None = None) -> ControlServer:
     """The control socket of a mount, open; the caller closes it. Raises MountError."""
     answers = ControlAnswers(
-        plan.runtime, plan.observer, plan.level, warms=plan.settings.cache.cache_size > 0
+        plan.runtime, plan.observer, plan.level, warms=plan.settings.cache.cache_size > 0, refresh=refresh
     )
     try:
         return ControlServer(plan.runtime, answers.answer, answers.left)

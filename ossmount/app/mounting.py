@@ -20,6 +20,7 @@ from ossmount.app.indexes import ChosenIndex, cache_directory, choose_index
 from ossmount.app.isolation import in_child
 from ossmount.app.logs import set_up_logging
 from ossmount.app.notify import Service
+from ossmount.app.refreshing import MountRefresh, PinnedIndex
 from ossmount.app.runtime import MountRecord, read_record, remove_record
 from ossmount.cache.layered import check_cache
 from ossmount.config import Settings
@@ -75,7 +76,9 @@ class Mounting:
             generation=self.chosen.info.generation,
         )
         import_stores(self.chosen.info.stores)
-        plan = plan_mount(self.chosen.path, self.settings, record.write())
+        pin = PinnedIndex(self.chosen.path)
+        plan = plan_mount(pin.path, self.settings, record.write())
+        refresh = MountRefresh(plan, pin, record, self.settings.mount.refresh)
         # A daemon in the background is not the process that a service manager started.
         service = Service.of(os.environ, os.getpid()) if self.foreground else Service()
 
@@ -84,7 +87,7 @@ class Mounting:
             service.ready(f"serving {self.chosen.info.source} on {self.mountpoint}")
 
         try:
-            with service.watched() as timers, closing(open_control(plan)) as control:
+            with service.watched() as timers, closing(open_control(plan, refresh.request)) as control:
                 return supervisor.run_mount(
                     self.mountpoint,
                     self.settings.mount,
@@ -93,6 +96,8 @@ class Mounting:
                     prefetchers=len(plan.observations),
                     prefetch=partial(run_prefetcher, plan),
                     callbacks=Callbacks(
+                        on_start=refresh.start,
+                        on_hangup=refresh.request,
                         on_serving=tell_serving,
                         on_readable={**timers, control.fileno(): control.accept},
                         in_child=control.close_copies,

@@ -7,17 +7,21 @@ named by a digest of the mountpoint. Written by the supervisor (``mount.json``) 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 RUNTIME_FORMAT = 1
+
+REFRESH_NAME = "refresh.json"
 
 
 def runtime_root() -> Path:
@@ -57,6 +61,49 @@ class MountRecord:
         directory.chmod(0o700)
         write_json(directory / "mount.json", asdict(self))
         return directory
+
+    def update(self) -> None:
+        """Writes the record anew, beside what else is in the directory."""
+        write_json(runtime_directory(self.mountpoint) / "mount.json", asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshState:
+    """How far refreshes of a mount are, in ``refresh.json``: attempts begun and ended, the last outcome.
+
+    ``outcome`` has ``refreshed`` (fields of what was found) or ``error`` (``type``, ``message``,
+    ``remedy``). Whoever asks for a refresh waits until an attempt has ended that began afterwards.
+    """
+
+    started: int = 0
+    finished: int = 0
+    outcome: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def running(self) -> bool:
+        """Whether an attempt is under way."""
+        return self.started > self.finished
+
+    def begun(self) -> RefreshState:
+        """One more attempt."""
+        return replace(self, started=self.started + 1)
+
+    def ended(self, outcome: Mapping[str, Any]) -> RefreshState:
+        """The attempt is over."""
+        return replace(self, finished=self.started, outcome=outcome)
+
+    def write(self, directory: Path) -> None:
+        """Publishes the state; a directory that is gone belongs to a mount that ends."""
+        with contextlib.suppress(OSError):
+            write_json(directory / REFRESH_NAME, asdict(self))
+
+    @classmethod
+    def read(cls, directory: Path) -> RefreshState:
+        """What was published; nothing yet: no attempt."""
+        try:
+            return cls(**json.loads((directory / REFRESH_NAME).read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return cls()
 
 
 def read_record(mountpoint: str) -> MountRecord | None:

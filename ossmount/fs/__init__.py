@@ -6,5 +6,6 @@ level 0.
 
 from ossmount.fs.filesystem import FileSystem
 from ossmount.fs.incidents import Incidents
+from ossmount.fs.succession import Succession
 
-__all__ = ["FileSystem", "Incidents"]
+__all__ = ["FileSystem", "Incidents", "Succession"]

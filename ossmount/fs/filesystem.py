@@ -130,8 +130,12 @@ class FileSystem:
         return listing_of(self._index, ino, after)
 
     def opened(self, ino: int) -> None:
-        """To be told of every open: with pages in the kernel it is the only sign of a reader."""
+        """To be told of every open: with pages in the kernel it is the only sign of a reader.
+
+        Raises StaleInode.
+        """
         self._counts.opens += 1
+        self._index.attributes(ino)  # of a generation that is gone: the kernel then looks up the name anew
         if self._observer is not None:
             self._observer.opened(ino)
 

@@ -159,6 +159,19 @@ class Children:
                 waits.append(wait)
         return min(waits, default=None)
 
+    def halt(self) -> None:
+        """Tells all to finish what they have accepted; none is started anew until :meth:`renew`."""
+        for child in self.members:
+            child.restart_at = None
+        self.send(signal.SIGTERM)
+
+    def renew(self, plan: Plan) -> None:
+        """Starts all with another plan, also those that were given up. No child may be alive."""
+        self.plan = plan
+        for child in self.members:
+            child.quick_deaths, child.given_up = 0, False
+            self.start(child)
+
     def send(self, signum: int, kind: Kind | None = None) -> None:
         """Sends a signal to all children, or to all of one kind."""
         for child in self.alive():

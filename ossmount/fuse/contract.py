@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from ossmount.errors import OssmountError
 from ossmount.model import Attributes, Kind
 
 
@@ -118,16 +119,40 @@ class Supervising(Protocol):
         """To be called before ``fd`` is closed."""
         ...
 
+    def later(self, seconds: float, callback: Callable[[Supervising], None]) -> None:
+        """Calls ``callback`` once, in ``seconds``."""
+        ...
+
+    def errand(self, work: Callable[[], bytes], done: Callable[[Supervising, bytes], None]) -> None:
+        """Has ``work()`` done in a process of its own; ``done`` receives its result, b"" where it died."""
+        ...
+
+    def swap(
+        self,
+        serve: Serve,
+        prefetch: Prefetch | None,
+        done: Callable[[Supervising, OssmountError | None], None],
+    ) -> bool:
+        """Replaces every child by one with another file system; False where that cannot begin now.
+
+        Old children answer what they have accepted, then none lives, then the new ones are forked: no
+        answer of the old follows one of the new. ``done`` is called when a new worker answers, or with
+        the reason why the old ones go on.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
     """Where the supervisor calls the app. All run in the supervisor, between two waits: be quick.
 
-    ``on_serving`` once, when a worker answers requests. ``on_hangup`` on SIGHUP. ``on_readable`` by
-    descriptor (a control socket): called when it is readable. ``in_child`` first of all in each new child,
-    to close what only the supervisor may hold (a connection's peer waits for the last copy to close).
+    ``on_start`` once, before anything else. ``on_serving`` once, when a worker answers requests.
+    ``on_hangup`` on SIGHUP. ``on_readable`` by descriptor (a control socket): called when it is readable.
+    ``in_child`` first of all in each new child, to close what only the supervisor may hold (a connection's
+    peer waits for the last copy to close).
     """
 
+    on_start: Callable[[Supervising], None] = lambda _: None
     on_serving: Callable[[], None] = lambda: None
     on_hangup: Callable[[Supervising], None] = lambda _: None
     on_readable: Mapping[int, Callable[[Supervising], None]] | None = None

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Self
 import pyfuse3
 
 from ossmount.config import MountSettings
-from ossmount.errors import NoSuchEntry, StoreError
+from ossmount.errors import NoSuchEntry, StaleInode, StoreError
 from ossmount.fuse.contract import ServedFileSystem
 from ossmount.fuse.errno_table import ORDINARY, errno_of, is_known
 from ossmount.fuse.throttled_log import ThrottledLog
@@ -135,6 +135,8 @@ class Operations(pyfuse3.Operations):
         self._quick()
         try:
             return self._entry(self._fs.lookup(parent_inode, name))
+        except StaleInode as error:
+            self._refuse(error)
         except NoSuchEntry:
             return self._negative
         except Exception as error:

@@ -15,6 +15,7 @@ import selectors
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import FrameType
 
@@ -24,8 +25,11 @@ from ossmount.fuse import kernel_knobs
 from ossmount.fuse.accept import Token
 from ossmount.fuse.children import Children, Death
 from ossmount.fuse.contract import Callbacks, Prefetch, Serve, Supervising
+from ossmount.fuse.errands import Errands
 from ossmount.fuse.mountpoint import Directory, Mountpoint, mounted_at
 from ossmount.fuse.session import MountSession, State
+from ossmount.fuse.swapping import GRACE_SECONDS, PATIENCE_SECONDS, Phase, Swap
+from ossmount.fuse.timers import Timers
 from ossmount.fuse.worker import Kind, Plan, Status, failure_of
 
 log = logging.getLogger(__name__)
@@ -90,6 +94,9 @@ class Supervisor(Supervising):
         plan = Plan(settings, serve, prefetch, session.operations, self._token, ready_writer)
         self._selector = selectors.DefaultSelector()
         self._children = Children(plan, self._leave_to_supervisor)
+        self._errands = Errands(self._listen, self.unwatch, self._leave_to_supervisor)
+        self._timers = Timers()
+        self._swap: Swap | None = None
         self._signals: list[int] = []
         self._partial = b""
         self._failure: OssmountError | None = None
@@ -128,11 +135,40 @@ class Supervisor(Supervising):
 
     def watch(self, fd: int, callback: Callable[[Supervising], None]) -> None:
         """Calls ``callback`` whenever ``fd`` is readable."""
-        self._selector.register(fd, selectors.EVENT_READ, partial(self._call, callback))
+        self._listen(fd, partial(self._call, callback))
+
+    def _listen(self, fd: int, callback: Callable[[], None]) -> None:
+        self._selector.register(fd, selectors.EVENT_READ, callback)
 
     def unwatch(self, fd: int) -> None:
         """The opposite of :meth:`watch`."""
         self._selector.unregister(fd)
+
+    def later(self, seconds: float, callback: Callable[[Supervising], None]) -> None:
+        """Calls ``callback`` once, in ``seconds``."""
+        self._timers.later(seconds, partial(self._call, callback))
+
+    def errand(self, work: Callable[[], bytes], done: Callable[[Supervising, bytes], None]) -> None:
+        """Has ``work()`` done in a process of its own."""
+        self._errands.run(work, lambda result: self._call(lambda supervising: done(supervising, result)))
+
+    def swap(
+        self,
+        serve: Serve,
+        prefetch: Prefetch | None,
+        done: Callable[[Supervising, OssmountError | None], None],
+    ) -> bool:
+        """Replaces every child by one with another file system; see :mod:`ossmount.fuse.swapping`."""
+        if self._swap is not None or self._session.state is not State.SERVING:
+            return False
+        old = self._children.plan
+        new = replace(old, serve=serve, prefetch=prefetch)
+        swap = Swap(new, old, lambda error: self._call(lambda supervising: done(supervising, error)))
+        self._swap = swap
+        self._children.halt()
+        self._timers.later(GRACE_SECONDS, partial(self._hurry, swap))
+        self._go_on_with_swap()
+        return True
 
     # -- the loop ---------------------------------------------------------------------------------
 
@@ -143,6 +179,7 @@ class Supervisor(Supervising):
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._wake)
         for fd, callback in (self._callbacks.on_readable or {}).items():
             self.watch(fd, callback)
+        self._call(self._callbacks.on_start)
         try:
             self._children.add(Kind.WORKER, workers)
             self._children.add(Kind.PREFETCHER, prefetchers)
@@ -156,7 +193,10 @@ class Supervisor(Supervising):
 
     def _wait(self) -> None:
         """One wait and everything it brought."""
-        pause = self._children.restart_due()
+        for call in self._timers.due():
+            call()
+        waits = [wait for wait in (self._children.restart_due(), self._timers.wait()) if wait is not None]
+        pause = min(waits, default=None)
         if self._drain_until is not None:
             left = self._drain_until - time.monotonic()
             if left <= 0:
@@ -172,6 +212,7 @@ class Supervisor(Supervising):
         """Unmounts first, so that nobody sends a request that no one will read, then ends the children."""
         if self._session.state is not State.CLOSED:
             self._session.detach()
+        self._errands.end(STOP_SECONDS)
         self._children.end(STOP_SECONDS)
         self._hear_children()
         self._selector.close()
@@ -242,6 +283,8 @@ class Supervisor(Supervising):
 
     def _on_ready(self) -> None:
         """The first worker answers: the mount serves, if it is still where it was put."""
+        if self._swap is not None and self._swap.phase is Phase.STARTING:
+            self._end_swap(None)
         if self._session.state is not State.STARTING:
             return
         mountpoint = self._session.mountpoint
@@ -258,6 +301,10 @@ class Supervisor(Supervising):
         if kind is Kind.WORKER and self._session.state is State.STARTING:
             self._failure = self._failure or error
             self._ended = True
+        elif kind is Kind.WORKER and self._swap is not None and self._swap.phase is Phase.STARTING:
+            self._children.plan = self._swap.old
+            self._children.send(signal.SIGTERM)  # they are started anew, with the plan that worked
+            self._end_swap(error)
 
     def _on_deaths(self, deaths: Sequence[Death]) -> None:
         """Nobody may notice that children died: token, successors, and the requests they had accepted."""
@@ -268,6 +315,10 @@ class Supervisor(Supervising):
         self._token.restore([death.child.number for death in workers])
         self._hear_children()  # the reason may be a failure that ends the mount
         if self._ended:
+            return
+        if self._swap is not None and self._swap.phase is Phase.GATHERING:
+            self._swap.unanswered |= any(death.status != Status.STOPPED for death in workers)
+            self._go_on_with_swap()
             return
         for death in deaths:
             self._replace(death)
@@ -287,6 +338,32 @@ class Supervisor(Supervising):
         else:
             self._failure = MountError(f"{death} again and again", "see the log for the reason")
             self._ended = True
+
+    # -- generations ------------------------------------------------------------------------------
+
+    def _go_on_with_swap(self) -> None:
+        """Forks the new children once no old one is left."""
+        swap = self._swap
+        if swap is None or self._children.alive():
+            return
+        swap.phase = Phase.STARTING
+        self._children.renew(swap.new)
+        if swap.unanswered and self._session.resend():
+            self._resends += 1
+
+    def _hurry(self, swap: Swap, *, last: bool = False) -> None:
+        """Old children took too long: their requests are for the new ones, where the kernel can do that."""
+        if self._swap is not swap or swap.phase is not Phase.GATHERING:
+            return
+        if last or self._session.resend():
+            self._children.send(signal.SIGKILL)
+        else:
+            self._timers.later(PATIENCE_SECONDS, partial(self._hurry, swap, last=True))
+
+    def _end_swap(self, error: OssmountError | None) -> None:
+        swap, self._swap = self._swap, None
+        if swap is not None:
+            swap.done(error)
 
     # -- the kernel's knobs -----------------------------------------------------------------------
 

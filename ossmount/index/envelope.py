@@ -86,6 +86,11 @@ def verify(path: Path) -> str:
     return name_checksum(digest)
 
 
+def checksum_of(path: Path) -> str:
+    """The checksum that the file says it has, from its trailer. Raises like :func:`trailer_of`."""
+    return name_checksum(trailer_of(path)[1])
+
+
 def name_checksum(digest: bytes) -> str:
     """The digest as text, with the name of its algorithm."""
     return f"xxh3-128:{digest.hex()}"

@@ -178,7 +178,8 @@ def _refuse_or_clean(target: Path, mounted: Mounted, clean: bool) -> None:
         )
     if not clean:
         raise MountpointUnusable(
-            f"{target} is a dead mount of {mounted.source}", f"clean it with 'ossmount umount {target}'"
+            f"{target} is a dead mount of {mounted.source}",
+            f"clean it with 'ossmount umount {target}', or mount with --clean",
         )
     unmount(target, lazy=True)
 

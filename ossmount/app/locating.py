@@ -87,7 +87,8 @@ class Finder:
         directory, _, name = relative.rpartition(b"/")
         if not name:
             return self._index.attributes(ROOT_INODE)
-        found = self._lookup(self._directory(directory), name)
+        above = self._directory(directory)
+        found = None if above is None else self._lookup(above, name)
         if found is None:
             raise _missing(os.fsdecode(relative))
         return found
@@ -106,13 +107,14 @@ class Finder:
             "name paths below the mountpoint without symbolic links, or relative to it",
         )
 
-    def _directory(self, path: bytes) -> int:
+    def _directory(self, path: bytes) -> int | None:
         ino = self._directories.get(path)
         if ino is None:
             above, _, name = path.rpartition(b"/")
-            found = self._lookup(self._directory(above), name)
+            parent = self._directory(above)
+            found = None if parent is None else self._lookup(parent, name)
             if found is None or found.kind is not Kind.DIRECTORY:
-                raise _missing(os.fsdecode(path))
+                return None
             ino = self._directories[path] = found.ino
         return ino
 

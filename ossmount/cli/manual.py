@@ -41,7 +41,7 @@ _FILES = (
 )
 
 
-WIDTH = 74
+WIDTH = 70
 """mandoc asks for input lines of at most 80 bytes; escapes lengthen a few."""
 
 

@@ -1,4 +1,4 @@
-"""Writes the manifests beside it from the chart's defaults: ``python packaging/kustomize/from_chart.py [HELM]``.
+"""Writes the manifests beside it from the chart: ``python packaging/kustomize/from_chart.py [HELM]``.
 
 The chart is the one place where they are edited; a test fails where this was not run after. What may live
 here: which lines of a rendered chart are Helm's own. Who may touch it: whoever adds a template.
@@ -15,7 +15,9 @@ FOLDER = Path(__file__).parent
 CHART = FOLDER.parent / "helm/ossmount"
 NAMESPACE = "ossmount"
 
-_OF_HELM = re.compile(r"^(# Source: .*| +app\.kubernetes\.io/managed-by: .*| +helm\.sh/chart: .*)\n", re.MULTILINE)
+_OF_HELM = re.compile(
+    r"^(# Source: .*| +app\.kubernetes\.io/managed-by: .*| +helm\.sh/chart: .*)\n", re.MULTILINE
+)
 _KIND = re.compile(r"^kind: (\w+)$", re.MULTILINE)
 
 

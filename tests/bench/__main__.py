@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench.cases import CASES, Case
+from tests.bench.cases import CASES, SLOW, Case
 from tests.bench.contestants import CONTESTANTS
 from tests.bench.ground import QUICK, Ground, Sizes, default_data
 from tests.bench.nginx_store import available
@@ -21,18 +21,18 @@ from tests.bench.report import write_report
 from tests.bench.results import BARS, Measurement, Results, judge
 
 ROUNDS = 3
-SLOW = ("rclone", "s3fs", "s3-connector")
-"""Take part in the first round only: waiting for latency, they neither vary nor come near the others, and
-with them a run would take twice as long."""
 
 
 def run_case(case: Case, names: list[str], rounds: int, ground: Ground, results: Results) -> None:
-    """Every round takes all contestants, each time another one first: nobody has the quiet minute."""
+    """Every round takes all contestants, each time another one first: nobody has the quiet minute.
+
+    Slow ones take part in the first round only: with them a run would take twice as long.
+    """
     present = [name for name in names if _present(case, name, results)]
     for number in range(rounds):
         turn = number % max(len(present), 1)
         for name in present[turn:] + present[:turn]:
-            if number == 0 or name not in SLOW:
+            if number == 0 or case.contestant(name).name not in SLOW:
                 run_round(case, name, number + 1, ground, results)
 
 

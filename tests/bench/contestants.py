@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tests.bench import known_order
 from tests.bench.ground import OSSMOUNT, Ground, clean_environment, reaching
 from tests.bench.nginx_store import NginxStore
 from tests.bench.processes import ProcessTree, daemon
@@ -104,10 +103,10 @@ class Ossmount(Contestant):
     announce: bool = False
 
     def missing(self) -> str | None:
-        """FUSE, and for the known order its entrance."""
+        """FUSE."""
         if not os.access("/dev/fuse", os.R_OK | os.W_OK):
             return "/dev/fuse is not usable"
-        return known_order.missing() if self.announce else needs("fusermount3", "fuse3")
+        return needs("fusermount3", "fuse3")
 
     def with_options(self, *options: str) -> Ossmount:
         """The same with more options."""

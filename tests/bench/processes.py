@@ -82,6 +82,11 @@ class Program:
         line, _, self._pending = self._pending.partition(b"\n")
         return line
 
+    @property
+    def tree(self) -> ProcessTree:
+        """The program and its children."""
+        return ProcessTree(self._process.pid)
+
     def go(self) -> None:
         """Lets a program that waits go on."""
         assert self._process.stdin is not None

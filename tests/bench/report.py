@@ -85,14 +85,16 @@ def _method() -> list[str]:
         " `ImageFolder`; *raw* reads the bytes, *decode* is RandomResizedCrop(224) and ToTensor.",
         "- Every round takes all contestants, in rotated order, each with a fresh store, mount, cache and"
         " training program. Later epochs follow in the same program.",
-        "- An epoch that takes longer than 10 s (decoding: 30 s) is cut; its rate counts, no later one.",
+        "- rclone, s3fs and S3MapDataset take part in one round; an epoch of theirs that takes longer than"
+        " 10 s is cut there: its rate counts, and no later epoch follows.",
         "- JuiceFS reads a copy that its own `sync` wrote, through the same store (its metadata are local);"
         " OssMapDataset gets whole batches of indices from PyTorch's loader (`__getitems__`).",
         "- *Without store*: the epoch's seconds minus the CPU seconds of the store's processes during the"
         " epoch divided by the number of cores: what the epoch would have taken had the store run elsewhere"
         " and the cores been busy throughout.",
         "- *known order*: the program's sampler tells the mount its order before the first item.",
-        "- PSS and CPU are sums over all processes of a mount.",
+        "- *program CPU* is the training program with its loader workers, the connectors inside it."
+        " PSS and CPU are sums over all processes of a mount.",
         "",
     ]
 

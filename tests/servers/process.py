@@ -54,7 +54,9 @@ def await_answer(process: subprocess.Popen[bytes], log: Path, answers: Callable[
     with contextlib.closing(ProcessWatch(process.pid)) as watch:
         while not answers():
             if watch.ended(POLL_INTERVAL) or time.monotonic() > deadline:
-                raise ServerDied(f"{process.args!r} does not serve:\n{log.read_text(errors='replace')[-4000:]}")
+                raise ServerDied(
+                    f"{process.args!r} does not serve:\n{log.read_text(errors='replace')[-4000:]}"
+                )
 
 
 class ProcessWatch:

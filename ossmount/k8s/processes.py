@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,20 +56,28 @@ def reap(pid: int) -> None:
 def wait_for_end(process: Identity, seconds: float) -> bool:
     """Waits until the process has ended; False when it has not after ``seconds``."""
     deadline = time.monotonic() + seconds
-    try:
-        descriptor = os.pidfd_open(process.pid)
-    except OSError:
-        return not is_alive(process)
-    try:
+    with _wake_up(process.pid) as descriptors:
         while is_alive(process):
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            select.select([descriptor], [], [], min(left, 1.0))
+            select.select(descriptors, [], [], min(left, 1.0 if descriptors else POLL_SECONDS))
+    reap(process.pid)
+    return True
+
+
+@contextlib.contextmanager
+def _wake_up(pid: int) -> Iterator[list[int]]:
+    """Descriptors that become readable when the process ends; none where a seccomp profile forbids pidfds."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        yield []
+        return
+    try:
+        yield [descriptor]
     finally:
         os.close(descriptor)
-        reap(process.pid)
-    return True
 
 
 def kill_group(process: Identity) -> None:

@@ -133,6 +133,7 @@ class Keeper:
         self._plugin_uid = plugin_uid
         self._environment = dict(environment)
         self._stop = stop
+        self._failure = ""
 
     def __repr__(self) -> str:
         return f"<Keeper {self._folder}>"
@@ -150,7 +151,7 @@ class Keeper:
             except OssmountError as error:
                 self._fail(error)
             except OSError as error:
-                self._fail(MountError(f"volume {self.name}: {error.strerror or error}"))
+                self._fail(MountError(f"{error.filename or SOCKET}: {error.strerror or error}"))
 
     @contextlib.contextmanager
     def _own(self) -> Iterator[Folder]:
@@ -159,6 +160,10 @@ class Keeper:
             yield own
 
     def _fail(self, error: OssmountError) -> None:
+        """Says what is wrong, once in the log however often it is found."""
+        if str(error) == self._failure:
+            return
+        self._failure = str(error)
         log.error("volume %s: %s", self.name, error)
         with contextlib.suppress(OSError), self._own() as own:
             own.write(ERROR_FILE, json.dumps({"version": VERSION} | encode_error(error)))
@@ -181,6 +186,8 @@ class Keeper:
         self._after(process)
 
     def _fetch(self) -> tuple[Offer, int] | None:
+        if not self._folder.is_dir():
+            return None  # unpublished; it may be published again
         with folders(self._directory, VOLUMES) as volumes:
             volumes.must_belong_to(self._plugin_uid)
             with volumes.child(self.name) as folder, socket.socket(socket.AF_UNIX) as connection:
@@ -212,6 +219,7 @@ class Keeper:
         return start(job, environment, serving=self._serving, descriptor=descriptor)
 
     def _serving(self, process: Identity) -> None:
+        self._failure = ""
         with self._own() as own:
             own.remove(ERROR_FILE)
             own.write(STATUS_FILE, json.dumps({"version": VERSION, "process": asdict(process)}))
@@ -228,6 +236,9 @@ class Keeper:
         with contextlib.suppress(OSError), self._own() as own:
             own.remove(STATUS_FILE)
         if self._stop.is_set():
+            return
+        if not self._folder.is_dir():
+            log.info("volume %s was unpublished", self.name)
             return
         self._fail(MountError(f"the process of volume {self.name} has ended", "see the sidecar's log"))
 

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command_fixtures import trainer, trainers
 from tests.support.csi import Plugin, plugin
+
+__all__ = ["trainer", "trainers"]
 
 
 def write_source(directory: Path) -> Path:

@@ -131,7 +131,9 @@ def test_other_users_may_read(clean: Plugin, source: Context) -> None:
             if path.is_relative_to(clean.home.parents[2]) and path != target:
                 path.chmod(path.stat().st_mode | 0o011)
         as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat"]
-        shown = subprocess.run([*as_nobody, target / "cat/2.txt"], capture_output=True, timeout=10, check=True)
+        shown = subprocess.run(
+            [*as_nobody, target / "cat/2.txt"], capture_output=True, timeout=10, check=True
+        )
         assert shown.stdout == b"this is cat/2.txt"
 
 
@@ -145,12 +147,16 @@ def test_every_mode_is_mounted_read_only(clean: Plugin, source: Context, mode: s
         with pytest.raises(OSError, match="Read-only") as failed:
             (target / "new").write_text("x")
         assert failed.value.errno == errno.EROFS
-        line = next(line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {target} " in line)
+        line = next(
+            line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {target} " in line
+        )
         assert line.split()[5].split(",")[0] == "ro"
 
 
 @pytest.mark.parametrize("mode", ["MULTI_NODE_SINGLE_WRITER", "MULTI_NODE_MULTI_WRITER"])
-def test_modes_with_several_writers_exceed_what_a_volume_can(clean: Plugin, source: Context, mode: str) -> None:
+def test_modes_with_several_writers_exceed_what_a_volume_can(
+    clean: Plugin, source: Context, mode: str
+) -> None:
     target = clean.target("writers")
     fields: dict[str, Any] = {"mode": mode, "readonly": False}
     assert "read-only" in refused("FAILED_PRECONDITION", clean.client.publish, "w", target, source, **fields)
@@ -276,7 +282,9 @@ def test_second_target_is_fine(clean: Plugin, source: Context, mode: str) -> Non
     clean.client.unpublish("multi", third)
 
 
-@pytest.mark.parametrize("mode", ["SINGLE_NODE_WRITER", "SINGLE_NODE_READER_ONLY", "SINGLE_NODE_SINGLE_WRITER"])
+@pytest.mark.parametrize(
+    "mode", ["SINGLE_NODE_WRITER", "SINGLE_NODE_READER_ONLY", "SINGLE_NODE_SINGLE_WRITER"]
+)
 def test_second_target_of_a_single_volume(clean: Plugin, source: Context, mode: str) -> None:
     with published(clean, "single", source, mode=mode):
         second = clean.target("single", "pod-2")
@@ -384,7 +392,9 @@ def test_what_kubelet_adds_is_tolerated_and_may_change(clean: Plugin, source: Co
         "csi.storage.k8s.io/serviceAccount.tokens": '{"aud":{"token":"first-token-value"}}',
     }
     with published(clean, "inline", source | first, mode="SINGLE_NODE_WRITER", readonly=False) as target:
-        second = first | {"csi.storage.k8s.io/serviceAccount.tokens": '{"aud":{"token":"second-token-value"}}'}
+        second = first | {
+            "csi.storage.k8s.io/serviceAccount.tokens": '{"aud":{"token":"second-token-value"}}'
+        }
         clean.client.publish("inline", target, source | second, mode="SINGLE_NODE_WRITER", readonly=False)
         assert (target / "cat").is_dir()
     everything = clean.log + "".join(p.read_text() for p in clean.state.rglob("*") if p.is_file())

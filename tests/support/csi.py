@@ -208,7 +208,11 @@ class Plugin:
         found = []
         for folder in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
-                if folder.name.isdigit() and int(folder.name) != own and mark in (folder / "environ").read_bytes():
+                if (
+                    folder.name.isdigit()
+                    and int(folder.name) != own
+                    and mark in (folder / "environ").read_bytes()
+                ):
                     found.append(int(folder.name))
         return [pid for pid in found if is_running(pid)]
 
@@ -219,8 +223,10 @@ class Plugin:
             time.sleep(0.02)
         folders = [self.state, self.secrets, self.home / "runtime"]
         files = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
-        files += [path for path in self.pods.rglob("*") if path.name in {"mount", "socket"}]
-        return [*map(str, self.mounts()), *(f"process {pid}" for pid in self.processes()), *map(str, files)]
+        mounts = self.mounts()
+        if not mounts:  # a mount may be dead
+            files += [path for path in self.pods.rglob("*") if path.name in {"mount", "socket"}]
+        return [*map(str, mounts), *(f"process {pid}" for pid in self.processes()), *map(str, files)]
 
     def end(self) -> None:
         if self.process is not None and self.process.poll() is None:

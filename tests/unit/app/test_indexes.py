@@ -55,9 +55,7 @@ def test_rebuild(source: str, settings: Settings) -> None:
     assert choose_index([source], again, no_report).built
 
 
-@pytest.mark.parametrize(
-    "other", [{"on_bad_key": "skip"}, {"endpoint_url": "http://elsewhere"}]
-)
+@pytest.mark.parametrize("other", [{"on_bad_key": "skip"}, {"endpoint_url": "http://elsewhere"}])
 def test_what_shapes_the_tree_keeps_indexes_apart(
     other: dict[str, str], source: str, settings: Settings, tmp_path: Path
 ) -> None:

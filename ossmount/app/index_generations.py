@@ -1,14 +1,20 @@
-"""What the commands about generations of index files do."""
+"""What the commands about generations do, for index files and for live mounts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ossmount.app import generations
 from ossmount.app.changes import ChangedPath, row_of
+from ossmount.app.control import ControlClient
 from ossmount.app.generations import Refreshed
+from ossmount.app.isolation import decode_error
+from ossmount.app.runtime import RefreshState, read_record, runtime_directory
 from ossmount.config import Settings
+from ossmount.errors import MountError
 from ossmount.protocols import Report
 
 
@@ -19,3 +25,26 @@ def refresh_index(
     return generations.refresh_index(
         Path(path).absolute(), settings, report, lambda change: note(row_of(change))
     )
+
+
+LOOK_SECONDS = 0.05
+"""Between looks at how far a mount's refresh is."""
+
+
+def refresh_mount(mountpoint: str) -> Mapping[str, Any]:
+    """Has the mount go over to the next generation and waits until it has: the fields of Refreshed.
+
+    Raises MountError where no mount answers, and what kept the mount from refreshing.
+    """
+    with ControlClient(mountpoint) as client:
+        directory = runtime_directory(client.mountpoint)
+        before = RefreshState.read(directory)
+        client.refresh()
+        while (state := RefreshState.read(directory)).finished <= before.started:
+            if read_record(client.mountpoint) is None:
+                raise MountError(f"{mountpoint} was unmounted meanwhile", "mount it again")
+            time.sleep(LOOK_SECONDS)
+    if "error" in state.outcome:
+        raise decode_error(state.outcome["error"])
+    found: Mapping[str, Any] = state.outcome["refreshed"]
+    return found

@@ -6,7 +6,7 @@ Who may touch it: whoever adds a command, together with the function of the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -80,6 +80,10 @@ class Application(Protocol):
 
     def view_show(self, name: str) -> str:
         """The saved view as JSON text."""
+        ...
+
+    def refresh_mount(self, mountpoint: str) -> Mapping[str, Any]:
+        """Has a live mount go over to the next generation; the fields of what :meth:`refresh_index` gives."""
         ...
 
     def index_info(self, path: str) -> IndexInfo:

@@ -95,6 +95,16 @@ COMMANDS: tuple[Command, ...] = (
         usage="[--label LABEL] [--bytes SIZE] [--json] MOUNTPOINT [PATH...]",
     ),
     Command(
+        ("refresh",),
+        "bring a live mount up to date with its source",
+        "Builds the next generation and goes over to it in one step, without unmounting. What did not\n"
+        "change stays cached, readers notice nothing. SIGHUP to the mount's process does the same.",
+        (("after objects were added", "ossmount refresh /mnt/train"),),
+        generation_commands.refresh,
+        generation_commands.refresh_arguments,
+        usage="[--json] MOUNTPOINT",
+    ),
+    Command(
         ("index", "build"),
         "make the index of a source",
         "Lists the source once and writes an immutable index beside INDEX, then renames it. A mount with\n"

@@ -49,6 +49,22 @@ def index_refresh(context: Context, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def refresh_arguments(parser: argparse.ArgumentParser) -> None:
+    """The mountpoint, --json."""
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    json_flag(parser)
+
+
+def refresh(context: Context, arguments: argparse.Namespace) -> int:
+    """Has a mount go over to the next generation."""
+    fields = dict(context.app.refresh_mount(arguments.mountpoint))
+    if arguments.json:
+        print_json(context.out, fields)
+    else:
+        context.out.write(f"{printable(arguments.mountpoint)}: {describe_refresh(fields)}\n")
+    return 0
+
+
 def describe_refresh(fields: dict[str, Any]) -> str:
     """One line about a refresh."""
     if fields["generation"] == fields["previous"]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -114,6 +114,10 @@ class FakeApplication:
     def view_show(self, name: str) -> str:
         self._note("view_show", name)
         return "{}\n"
+
+    def refresh_mount(self, mountpoint: str) -> Mapping[str, Any]:
+        self._note("refresh_mount", mountpoint)
+        return asdict(Refreshed("/i", 2, 2, "abc", 5, added=0, changed=0, gone=0, seconds=0.5))
 
     def index_info(self, path: str) -> IndexInfo:
         self._note("index_info", path)

@@ -132,6 +132,11 @@ class SourceSettings:
         "Python function that yields (uri, label) from the manifest, opened in binary",
         metavar="MODULE:FUNCTION",
     )
+    label_from: str | None = option(
+        None,
+        "where labels come from: the directory's name, a JSON object beside each file, or a table",
+        metavar="parent|sidecar:PATTERN:JMESPATH|table:FILE[#COLUMNS]",
+    )
     on_missing: str = option(
         "error", "listed objects that do not exist: an error, or left out", choices=("error", "skip")
     )

@@ -100,6 +100,11 @@ def _choose_view(
 def _choose_base(part: views.Part, settings: Settings, report: Report) -> ChosenIndex:
     """The index of everything: the named file, or that of a source in the layout of its keys."""
     if part.file is not None:
+        if settings.source.label_from is not None:
+            raise SettingsError(
+                "--label-from belongs to the building of an index",
+                f"make another first: ossmount index build --label-from ... {part.file} NEW.ossidx",
+            )
         path = part.file.absolute()
         return ChosenIndex(path, in_child(lambda: index_info(path)), built=False)
     if not settings.index.index:
@@ -174,7 +179,7 @@ def open_source(
     several = uris if len(uris) > 1 else ()
     files = [(part.name, part.file) for part in views.parts_of(uris) if part.file is not None]
     if files and len(files) == len(uris):
-        return views.viewed(views.IndexSource(files), settings)
+        return views.viewed(sources.labelled(views.IndexSource(files), settings.source, pool), settings)
     source = sources.open_source(single, settings.source, pool, uris=several, spool=spool)
     return views.viewed(source, settings)
 
@@ -189,6 +194,8 @@ def _kept_path(uris: Sequence[str], settings: Settings) -> Path:
         "base_uri": settings.source.base_uri,
         "columns": settings.source.columns,
         "manifest_parser": settings.source.manifest_parser,
+        "label_from": settings.source.label_from,
+        "label_table_version": _local_version(_label_table(settings)),
         "on_missing": settings.source.on_missing,
         "endpoint": settings.store.endpoint_url,
         "layout": settings.index.layout,
@@ -198,6 +205,11 @@ def _kept_path(uris: Sequence[str], settings: Settings) -> Path:
     }
     digest = hashlib.blake2b(json.dumps(shape, sort_keys=True).encode(), digest_size=12).hexdigest()
     return cache_directory(settings.cache) / "indexes" / f"{digest}.ossidx"
+
+
+def _label_table(settings: Settings) -> str | None:
+    kind, _, place = (settings.source.label_from or "").partition(":")
+    return place.partition("#")[0] if kind == "table" else None
 
 
 def _local_version(name: str | None) -> list[int] | None:

@@ -12,6 +12,7 @@ from ossmount.config import SourceSettings
 from ossmount.errors import SettingsError
 from ossmount.protocols import OpenStore, Source
 from ossmount.sources.columns import parse_columns
+from ossmount.sources.label_sources import LabelledSource, label_source
 from ossmount.sources.layout import LabelsLayout, labels_layout
 from ossmount.sources.manifest import ManifestSource
 from ossmount.sources.object_list import ObjectListSource
@@ -24,6 +25,7 @@ __all__ = [
     "ManifestSource",
     "ObjectListSource",
     "PrefixSource",
+    "labelled",
     "labels_layout",
     "open_source",
 ]
@@ -43,6 +45,24 @@ def open_source(
     ``uris`` make an object list; otherwise ``uri`` is a prefix, whose listing goes on from ``spool``.
     Raises SettingsError for contradictions.
     """
+    source = _source(uri, settings, open_store, uris, spool)
+    return labelled(source, settings, open_store)
+
+
+def labelled(source: Source, settings: SourceSettings, open_store: OpenStore) -> Source:
+    """``source`` with the labels of ``--label-from``, if that is given. Raises SettingsError."""
+    if settings.label_from is None:
+        return source
+    return LabelledSource(source, label_source(settings.label_from, open_store, settings.size_concurrency))
+
+
+def _source(
+    uri: str | None,
+    settings: SourceSettings,
+    open_store: OpenStore,
+    uris: Sequence[str],
+    spool: Path | None,
+) -> Source:
     listed = settings.objects is not None or bool(uris)
     if settings.manifest is not None and listed:
         raise SettingsError("--manifest and an object list exclude each other", "use one of the two")

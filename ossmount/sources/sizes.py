@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ossmount.errors import AccessDenied, ObjectMissing
-from ossmount.model import ListPage, ObjectInfo
+from ossmount.model import ListPage, ObjectId, ObjectInfo
 from ossmount.protocols import ObjectStore
 from ossmount.sources.naming import common_directory
 from ossmount.uris import BUCKET_SCHEMES
@@ -157,6 +157,23 @@ class SizeFetcher:
         chunks = (heads[i : i + _HEADS_PER_TASK] for i in range(0, len(heads), _HEADS_PER_TASK))
         self._run((heading(chunk) for chunk in chunks), settled)
         return {info.key: info for info in found}
+
+    def read(self, store: ObjectStore, infos: Sequence[ObjectInfo]) -> dict[str, bytes]:
+        """The whole contents of small objects, by key. Raises StoreError."""
+        contents: dict[str, bytes] = {}
+
+        def reading(some: Sequence[ObjectInfo]) -> Callable[[], int]:
+            def task() -> int:
+                for info in some:
+                    target = ObjectId(store.uri, info.key, info.etag, info.size)
+                    contents[info.key] = store.get_range(target, 0, info.size)
+                return len(some)
+
+            return task
+
+        chunks = (infos[i : i + _HEADS_PER_TASK] for i in range(0, len(infos), _HEADS_PER_TASK))
+        self._run((reading(chunk) for chunk in chunks), lambda _: None)
+        return contents
 
     def _list_or_leave(
         self, store: ObjectStore, run: Sequence[str]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from ossmount.app.composition import plan_mount, run_prefetcher, serve_worker
+from ossmount.app.composition import Plan, plan_mount, run_prefetcher, serve_worker
 from ossmount.app.control_answers import open_control
 from ossmount.app.daemon import in_background
 from ossmount.app.exporter import close_listener
@@ -24,7 +24,7 @@ from ossmount.app.refreshing import MountRefresh, PinnedIndex
 from ossmount.app.runtime import MountRecord, read_record, remove_record
 from ossmount.cache.layered import check_cache
 from ossmount.config import Settings
-from ossmount.errors import CacheError
+from ossmount.errors import CacheError, OssmountError
 from ossmount.fuse import supervisor
 from ossmount.fuse.contract import Callbacks
 from ossmount.fuse.mountpoint import (
@@ -77,7 +77,7 @@ class Mounting:
         )
         import_stores(self.chosen.info.stores)
         pin = PinnedIndex(self.chosen.path)
-        plan = plan_mount(pin.path, self.settings, record.write())
+        plan = self._plan(pin.path, record)
         refresh = MountRefresh(plan, pin, record, self.settings.mount.refresh)
         # A daemon in the background is not the process that a service manager started.
         service = Service.of(os.environ, os.getpid()) if self.foreground else Service()
@@ -108,6 +108,14 @@ class Mounting:
             if plan.metrics is not None:
                 close_listener(plan.metrics)
             remove_record(record.mountpoint)
+
+    def _plan(self, index: Path, record: MountRecord) -> Plan:
+        """The plan, with the runtime directory made; leaves none behind where it fails."""
+        try:
+            return plan_mount(index, self.settings, record.write())
+        except OssmountError:
+            remove_record(record.mountpoint)
+            raise
 
 
 def mount(

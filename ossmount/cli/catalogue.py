@@ -73,11 +73,15 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         ("stats",),
         "show the counters of a mount",
-        "Counters only grow; their difference between two moments is what happened between them.",
-        (("requests and cache hits so far", "ossmount stats /mnt/train"),),
+        "Counters only grow; their difference between two moments is what happened between them. --watch\n"
+        "shows rates, hits by layer, latencies of the store and what is being fetched, once a second.",
+        (
+            ("requests and cache hits so far", "ossmount stats /mnt/train"),
+            ("what happens just now", "ossmount stats --watch /mnt/train"),
+        ),
         commands.stats,
         commands.stats_arguments,
-        usage="[--json] MOUNTPOINT",
+        usage="[--json | --watch] MOUNTPOINT",
     ),
     Command(
         ("warm",),

@@ -111,13 +111,23 @@ def _since(started: float) -> str:
 
 
 def stats_arguments(parser: argparse.ArgumentParser) -> None:
-    """The mountpoint, --json."""
+    """The mountpoint, --json, --watch."""
     parser.add_argument("mountpoint", metavar="MOUNTPOINT")
     json_flag(parser)
+    parser.add_argument(
+        "-w", "--watch", action="store_true", help="show rates once a second until Ctrl-C (a terminal's view)"
+    )
 
 
 def stats(context: Context, arguments: argparse.Namespace) -> int:
-    """Shows the counters of a mount, nested ones with dotted names."""
+    """Shows the counters of a mount, nested ones with dotted names, or what happens every second."""
+    if arguments.watch and arguments.json:
+        raise SettingsError("--watch and --json exclude each other", "call stats --json as often as you need")
+    if arguments.watch:
+        from ossmount.cli.live_view import watch
+
+        watch(lambda: context.app.read_statistics(arguments.mountpoint), arguments.mountpoint, context.out)
+        return 0
     counters = context.app.read_statistics(arguments.mountpoint)
     if arguments.json:
         print_json(context.out, counters)
@@ -130,8 +140,10 @@ def _flat(counters: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]
     for name, value in counters.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", f"{value:,}"
+        elif isinstance(value, float) and value != int(value):
+            yield f"{above}{name}", f"{value:,.3f}"
+        elif isinstance(value, int | float):
+            yield f"{above}{name}", f"{value:,.0f}"
 
 
 def warm_arguments(parser: argparse.ArgumentParser) -> None:

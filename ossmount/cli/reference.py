@@ -1,16 +1,18 @@
 """Writes the generated parts of docs/: ``python -m ossmount.cli.reference [DOCS]`` (or ``make docs``).
 
-What may live here: parser and option table as Markdown. Who may touch it: whoever changes how the
-reference looks. tests/docs fails when docs/ and this disagree.
+What may live here: parser, option table and metrics table as Markdown. Who may touch it: whoever changes
+how the reference looks. tests/docs fails when docs/ and this disagree.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 
+from ossmount.app.metrics_table import METRICS, PREFIX, Metric
 from ossmount.cli.catalogue import COMMANDS
 from ossmount.cli.command import Command, parser_of
 from ossmount.cli.entry import overview
@@ -116,20 +118,39 @@ def _row(name: str, opt: Option) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def with_tables(page: str) -> str:
-    """docs/configuration.md with its generated part anew. Raises ValueError where the marks are missing."""
+def metric_table() -> str:
+    """The generated part of docs/metrics.md."""
+    rows = [
+        f"| `{PREFIX}{same[0].name}` | {same[0].type.value} | {_label_cell(same)} | {same[0].help} |"
+        for _, group in groupby(METRICS, key=lambda metric: metric.name)
+        if (same := list(group))
+    ]
+    head = ["## Every metric", "", "| Name | Type | Label | Meaning |", "|---|---|---|---|"]
+    build = f"| `{PREFIX}build_info` | gauge | `version` | Always 1; the label tells the version. |"
+    return "\n\n".join([BEGIN, "\n".join([*head, *rows, build]), END])
+
+
+def _label_cell(same: list[Metric]) -> str:
+    values = ", ".join(f"`{metric.value}`" for metric in same if metric.value)
+    return f"`{same[0].label}`" + (f": {values}" if values else "") if same[0].label else ""
+
+
+def with_tables(page: str, generated: Callable[[], str] = option_tables) -> str:
+    """A page with its generated part anew. Raises ValueError where the marks are missing."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"the page needs the lines {BEGIN!r} and {END!r}")
-    return before + option_tables() + after
+    return before + generated() + after
 
 
 def main(docs: str = "docs") -> None:
-    """Writes both pages."""
+    """Writes all pages."""
     Path(docs, "cli.md").write_text(cli_page(), encoding="utf-8")
     configuration = Path(docs, "configuration.md")
     configuration.write_text(with_tables(configuration.read_text(encoding="utf-8")), encoding="utf-8")
+    metrics = Path(docs, "metrics.md")
+    metrics.write_text(with_tables(metrics.read_text(encoding="utf-8"), metric_table), encoding="utf-8")
 
 
 if __name__ == "__main__":

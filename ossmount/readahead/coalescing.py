@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ossmount.model import BlockId, ObjectId
@@ -53,3 +53,13 @@ def coalesce(blocks: Sequence[BlockId], largest: int) -> list[Span]:
 
 def _adjoin(left: BlockId, right: BlockId) -> bool:
     return left.offset + left.length == right.offset and left.object == right.object
+
+
+def cut(pieces: Mapping[BlockId, bytes], start: int, end: int) -> bytes:
+    """Bytes ``[start, end)`` of the object out of blocks that cover them and may overlap."""
+    parts, position = [], start
+    for block in sorted(pieces, key=lambda block: block.offset):
+        if block.offset + block.length > position:
+            parts.append(pieces[block][position - block.offset : end - block.offset])
+            position = block.offset + block.length
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -7,11 +7,10 @@ flight per block for all who wait; demand overtakes prefetch; requests and bytes
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
 
 import trio
 
@@ -19,16 +18,16 @@ from ossmount.config import ReadaheadSettings
 from ossmount.errors import DeadlineExceeded, StoreError, StoreUnavailable, Throttled
 from ossmount.model import BlockId, Extent
 from ossmount.protocols import BlockCache, OpenStore
-from ossmount.readahead.coalescing import Span, coalesce
+from ossmount.readahead.coalescing import Span, coalesce, cut
 from ossmount.readahead.concurrency import ConcurrencyLimit
-from ossmount.readahead.flight import Arrived, Flight, Settled
+from ossmount.readahead.flight import Arrived, Flight, Landing, Settled
 from ossmount.readahead.hedging import HedgePolicy
 from ossmount.readahead.keeping import Keeper
 from ossmount.readahead.recent import RECENT_BYTES, RecentBlocks
 from ossmount.readahead.statistics import FetchStatistics
 from ossmount.readahead.threads import Executor, Mailbox, ThreadPool
 from ossmount.readahead.transfer import Fetched, Transfer
-from ossmount.readahead.window import WindowPlan, WindowPlanner, block_around
+from ossmount.readahead.window import WindowPlan, WindowPlanner, block_around, own_window_of
 from ossmount.uris import join_uri
 
 BACKLOG = 4
@@ -37,7 +36,6 @@ a thread that has finished takes the next without sleeping, which saves two cont
 
 TOGETHER = 8
 """… and its loop is woken for so many landings at once, or by the watch."""
-
 
 KERNEL_ASKS = 2
 """READs for one page before a program gets the error: the kernel's read-ahead, then one for the page alone
@@ -48,18 +46,6 @@ WATCH_SECONDS = 0.01
 
 USUAL_BYTES = 1 << 20
 """Requests up to this size tell the store's latency; larger ones its bandwidth."""
-
-
-OWN_WINDOW = 32 << 20
-"""Most bytes that a process without prefetchers reads ahead of one stream."""
-
-
-class _Landing(NamedTuple):
-    """What a worker thread posts."""
-
-    flight: Flight
-    result: Fetched | StoreError
-    hedge: bool
 
 
 class Fetcher:
@@ -79,12 +65,12 @@ class Fetcher:
         executor: Executor | None = None,
     ) -> None:
         self._settings = settings
-        own_window = _own_window(settings)
+        own_window = own_window_of(settings)
         self._memory = memory if memory is not None else RecentBlocks(max(RECENT_BYTES, 2 * own_window))
         self._transfer = Transfer(open_store, cache)
         self._keeper = Keeper(cache, threaded=executor is None)
         self._executor = executor or ThreadPool(settings.max_requests)
-        self._mailbox: Mailbox[_Landing] = Mailbox(self._land)
+        self._mailbox: Mailbox[Landing] = Mailbox(self._land)
         self._windows = WindowPlanner(settings, own_window)
         self._flights: dict[BlockId, Flight] = {}
         self._demand: deque[Flight] = deque()
@@ -334,16 +320,16 @@ class Fetcher:
         if not hedge:
             flight.started = self._clock.current_time()  # it may have waited for a thread
         try:
-            fetched = self._transfer.fetch(flight.span, ask_cache=not hedge)
+            fetched = self._transfer.fetch(flight.span, ask_cache=not hedge, views=self._ahead_only)
         except StoreError as error:
-            self._mailbox.post(_Landing(flight, error, hedge))
+            self._mailbox.post(Landing(flight, error, hedge))
         except Exception as error:  # whatever a client library raises must reach the waiters
             failed = StoreUnavailable(f"{flight.span.object.key}: {type(error).__name__}: {error}")
             failed.__cause__ = error
-            self._mailbox.post(_Landing(flight, failed, hedge))
+            self._mailbox.post(Landing(flight, failed, hedge))
         else:
             too_late = flight.landed
-            self._mailbox.post(_Landing(flight, fetched, hedge), self._patience)
+            self._mailbox.post(Landing(flight, fetched, hedge), self._patience)
             if not too_late:
                 self._after(flight, fetched)
 
@@ -356,7 +342,7 @@ class Fetcher:
         if fetched.fresh or done is not None:
             self._keeper.keep([(block, fetched.pieces[block]) for block in fetched.fresh], done)
 
-    def _land(self, landing: _Landing) -> None:
+    def _land(self, landing: Landing) -> None:
         flight, result, hedge = landing
         flight.attempts -= 1
         self._count.in_flight -= 1
@@ -393,7 +379,7 @@ class Fetcher:
             self._note(result)
             if flight.demand or self._count.reads:  # a prefetcher reads nothing: the kernel has its bytes
                 for block, data in result.pieces.items():
-                    self._memory.put(block, data)
+                    self._memory.put(block, bytes(data))
         flight.land(result)
 
     def _note(self, fetched: Fetched) -> None:
@@ -401,23 +387,3 @@ class Fetcher:
         self._count.store_blocks += len(fetched.fresh)
         self._count.cache_hits += len(fetched.pieces) - len(fetched.fresh)
         self._count.bytes_fetched += sum(block.length for block in fetched.fresh)
-
-
-def cut(pieces: Mapping[BlockId, bytes], start: int, end: int) -> bytes:
-    """Bytes ``[start, end)`` of the object out of blocks that cover them and may overlap."""
-    parts, position = [], start
-    for block in sorted(pieces, key=lambda block: block.offset):
-        if block.offset + block.length > position:
-            parts.append(pieces[block][position - block.offset : end - block.offset])
-            position = block.offset + block.length
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _own_window(settings: ReadaheadSettings) -> int:
-    """Bytes that a process that answers programs reads ahead in large files itself.
-
-    None where prefetchers do it and push into the kernel. Memory must hold twice as much: what is read
-    ahead must still be there when it is read.
-    """
-    by_others = settings.prefetchers > 0 and settings.push
-    return 0 if by_others or settings.readahead == "off" else min(OWN_WINDOW, settings.max_bytes)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import trio
 
+from ossmount.errors import StoreError
 from ossmount.model import BlockId
 from ossmount.readahead.coalescing import Span
 from ossmount.readahead.transfer import Fetched
@@ -80,3 +82,11 @@ class Flight:
         for task in self.waiters:
             trio.lowlevel.reschedule(task)
         self.waiters.clear()
+
+
+class Landing(NamedTuple):
+    """What a worker thread posts."""
+
+    flight: Flight
+    result: Fetched | StoreError
+    hedge: bool

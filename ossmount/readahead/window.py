@@ -36,6 +36,9 @@ PARALLEL = 8
 STREAMS_PER_FILE = 32
 """Threads reading one file that are told apart."""
 
+OWN_WINDOW = 32 << 20
+"""Most bytes that a process without prefetchers reads ahead of one stream."""
+
 FILES = 256
 """Files whose streams are remembered."""
 
@@ -147,3 +150,13 @@ def block_around(extent: Extent, sub: BlockId, block_size: int) -> BlockId:
 
 def _up(value: int, unit: int) -> int:
     return -(-value // unit) * unit
+
+
+def own_window_of(settings: ReadaheadSettings) -> int:
+    """Bytes that a process that answers programs reads ahead in large files itself.
+
+    None where prefetchers do it and push into the kernel. Memory must hold twice as much: what is read
+    ahead must still be there when it is read.
+    """
+    by_others = settings.prefetchers > 0 and settings.push
+    return 0 if by_others or settings.readahead == "off" else min(OWN_WINDOW, settings.max_bytes)

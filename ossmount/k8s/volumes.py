@@ -72,6 +72,7 @@ class Volumes:
             found = self._state.read(target)
             if found is not None and self._is_done(found, call, credentials):
                 return
+            _check_target(Path(target))
             record = Record(
                 call.volume_id,
                 target,
@@ -167,10 +168,7 @@ class Volumes:
         """
         path, busy = Path(target), False
         while (mounted := mounted_at(path)) is not None:
-            if mounted.filesystem != FILESYSTEM_TYPE:
-                raise Refusal(
-                    Code.INTERNAL, f"{target} holds a {mounted.filesystem} mount, which is not ours"
-                )
+            _must_be_ours(path, mounted.filesystem)
             try:
                 unmount(path)
             except OssmountError:
@@ -253,12 +251,24 @@ def _check_second_target(other: Record, record: Record) -> None:
         )
 
 
+def _check_target(target: Path) -> None:
+    """Refuses what is there and was not made by a publish, before anything is done."""
+    mounted = mounted_at(target)
+    if mounted is not None:
+        _must_be_ours(target, mounted.filesystem)
+    elif os.path.lexists(target) and (target.is_symlink() or not target.is_dir()):
+        raise Refusal(Code.INVALID_ARGUMENT, f"{target} is there and no directory")
+
+
+def _must_be_ours(target: Path, filesystem: str) -> None:
+    if filesystem != FILESYSTEM_TYPE:
+        raise Refusal(Code.INTERNAL, f"{target} holds a {filesystem} mount, which is not ours")
+
+
 def _make_target(target: Path) -> None:
     """The directory to mount on. kubelet makes the parent."""
     with contextlib.suppress(FileExistsError):
         target.mkdir(mode=0o750)
-    if target.is_symlink() or not target.is_dir():
-        raise Refusal(Code.INVALID_ARGUMENT, f"{target} is there and no directory")
 
 
 def _remove_target(target: Path) -> None:

@@ -344,7 +344,7 @@ def test_a_squatted_meeting_place(
     assert sorted(path.name for path in elsewhere.rglob("*")) == sorted([VOLUME, "credentials", "precious"])
     assert not target.exists()
     assert driver.mounts() == []
-    assert os.path.lexists(squatted) or squat is squat_with_socket, "in a directory of ours it is cleared away"
+    assert os.path.lexists(squatted) or squat is squat_with_socket, "ours to clear, in our directory"
     assert not any(driver.state.iterdir())
 
 

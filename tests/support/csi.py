@@ -106,6 +106,7 @@ class Plugin:
     home: Path
     options: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ("-m", "ossmount.cli")
     process: subprocess.Popen[bytes] | None = None
     client_: Client | None = None
 
@@ -140,7 +141,7 @@ class Plugin:
 
     def command(self) -> list[str]:
         return [
-            *(sys.executable, "-m", "ossmount.cli", "csi"),
+            *(sys.executable, *self.prefix, "csi"),
             *("--endpoint", f"unix://{self.socket}", "--node-id", "node-1"),
             *("--secrets-dir", str(self.secrets), *self.options),
         ]
@@ -176,11 +177,14 @@ class Plugin:
             return bool(self.client.call("Identity/Probe", 1.0).ready.value)
         return False
 
+    def end_client(self) -> None:
+        if self.client_ is not None:
+            self.client_.close()
+
     def kill(self, signum: int = signal.SIGKILL) -> int:
         """Ends the driver alone; mounts stay."""
         assert self.process is not None
-        if self.client_ is not None:
-            self.client_.close()
+        self.end_client()
         self.process.send_signal(signum)
         return self.process.wait(20)
 
@@ -239,12 +243,15 @@ class Plugin:
 
 
 @contextlib.contextmanager
-def plugin(home: Path, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[Plugin]:
-    """A driver that runs; at the end nothing of it does."""
+def plugin(
+    home: Path, *options: str, environment: Mapping[str, str] | None = None, started: bool = True
+) -> Iterator[Plugin]:
+    """A driver that runs, unless it is to be ``started`` later; at the end nothing of it does."""
     home.mkdir(parents=True)
     made = Plugin(home, options, dict(environment or {}))
     try:
-        made.start()
+        if started:
+            made.start()
         yield made
     finally:
         made.end()

@@ -19,6 +19,7 @@ from pathlib import Path
 from ossmount import index
 from ossmount.app.indexes import build_index
 from ossmount.app.recipe import from_recipe
+from ossmount.app.views import parts_of
 from ossmount.config import Settings
 from ossmount.errors import IndexFileError
 from ossmount.index import Change, ChangeKind, LmdbIndex
@@ -82,6 +83,7 @@ def refresh_index(
         base = stack.enter_context(_descendant(before, path)) if mounted else before
         recipe = before.info().options
         uris, complete = from_recipe(recipe, settings, str(path))
+        _refresh_bases(uris, settings, report)
         new = stack.enter_context(_next_generation(base, path, uris, complete, report))
         tally = Tally(note)
         for change in index.compare(before, new):
@@ -99,6 +101,13 @@ def refresh_index(
         gone=counts[ChangeKind.GONE],
         seconds=time.monotonic() - began,
     )
+
+
+def _refresh_bases(uris: list[str], settings: Settings, report: Report) -> None:
+    """A view is made of other indexes: they are brought up to date first."""
+    for part in parts_of(uris):
+        if part.file is not None:
+            refresh_index(part.file.absolute(), settings, report)
 
 
 @contextlib.contextmanager

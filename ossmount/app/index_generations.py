@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ossmount.app import generations
+from ossmount.app import artefacts, generations
+from ossmount.app.artefacts import Pushed
 from ossmount.app.changes import ChangedPath, row_of
 from ossmount.app.control import ControlClient
 from ossmount.app.generations import Refreshed
+from ossmount.app.indexes import PARTS, cache_directory
 from ossmount.app.isolation import decode_error
 from ossmount.app.runtime import RefreshState, read_record, runtime_directory
 from ossmount.config import Settings
 from ossmount.errors import MountError
+from ossmount.model import IndexInfo
 from ossmount.protocols import Report
 
 
@@ -25,6 +28,17 @@ def refresh_index(
     return generations.refresh_index(
         Path(path).absolute(), settings, report, lambda change: note(row_of(change))
     )
+
+
+def push_index(path: str, uri: str, settings: Settings, report: Report) -> Pushed:
+    """Publishes an index. Raises OssmountError."""
+    return artefacts.push_index(Path(path), uri, settings, report)
+
+
+def pull_index(uri: str, path: str, settings: Settings, report: Report) -> IndexInfo:
+    """Fetches a published index to ``path``. Raises OssmountError."""
+    parts = cache_directory(settings.cache) / PARTS
+    return artefacts.pull_index(uri, Path(path).absolute(), settings, report, parts)
 
 
 LOOK_SECONDS = 0.05

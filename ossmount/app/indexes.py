@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ossmount import index, sources
 from ossmount.app import views
+from ossmount.app.artefacts import is_artefact, pulled_index
 from ossmount.app.isolation import in_child
 from ossmount.app.recipe import recipe_of
 from ossmount.app.standard_input import standard_input_as_file
@@ -70,9 +71,24 @@ def choose_index(uris: Sequence[str], settings: Settings, report: Report) -> Cho
     """
     settings = views.resolved(settings)
     views.description_of(settings)  # a mistake in it is better told before anything is listed
-    parts = views.parts_of(uris)
+    parts = views.parts_of([_here(uri, settings, report) for uri in uris])
     with standard_input_as_file(settings, cache_directory(settings.cache) / "indexes") as settled:
         return _choose_view([(part, _choose_base(part, settled, report)) for part in parts], settled, report)
+
+
+PARTS = "pulls"
+"""Folder of the cache directory where parts of a pull wait until all are there."""
+
+
+def _here(uri: str, settings: Settings, report: Report) -> str:
+    """``uri``, or for an index in a store (``NAME=URI`` too) the local file that it is pulled to."""
+    name, equals, named = uri.partition("=")
+    if not is_artefact(uri) and equals and "/" not in name and ":" not in name:
+        return f"{name}={_here(named, settings, report)}"
+    if not is_artefact(uri):
+        return uri
+    cache = cache_directory(settings.cache)
+    return str(in_child(lambda: pulled_index(uri, cache / "indexes", settings, report, cache / PARTS)))
 
 
 def _choose_view(

@@ -22,7 +22,7 @@ from ossmount.uris import HTTP_SCHEMES, is_uri
 
 SOURCES = "sources"
 
-_ELSEWHERE = frozenset({"cache", "readahead", "mount"})
+_ELSEWHERE = frozenset({"cache", "readahead", "mount", "observability"})
 """Sections that have no part in the tree. Every other one is recorded, those added later included."""
 
 _NOT_RECORDED = frozenset({"index", "rebuild", "size_concurrency"})
@@ -43,7 +43,8 @@ def recipe_of(uris: Sequence[str], settings: Settings) -> dict[str, str]:
 def from_recipe(recipe: Mapping[str, str], now: Settings, place: str) -> tuple[list[str], Settings]:
     """``(sources, settings)`` to make the index at ``place`` again.
 
-    What ``now`` says other than the defaults wins (a new endpoint, say). Raises SettingsError where the
+    How to reach the store may be said anew: there ``now`` wins where it is not at the default. What shapes
+    the tree is the recipe's alone, for ``now`` may speak of a view upon it. Raises SettingsError where the
     index does not tell what it was made from, or that is gone.
     """
     known = {name: text for name, text in recipe.items() if name in ALL_OPTIONS}
@@ -73,14 +74,15 @@ def _told(settings: Settings) -> Iterator[tuple[str, Any]]:
 
 
 def _merged(recorded: Settings, now: Settings) -> Settings:
-    """``now``, with recorded values where ``now`` is at its defaults."""
+    """``now``, with recorded values but for what ``now`` says of the store."""
     merged = now
     for section in SECTIONS.keys() - _ELSEWHERE:
         before, values = getattr(recorded, section), getattr(now, section)
         taken = {
             field.name: getattr(before, field.name)
             for field in dataclasses.fields(values)
-            if getattr(values, field.name) == field.default and field.name not in _NOT_RECORDED
+            if field.name not in _NOT_RECORDED
+            and (section != "store" or getattr(values, field.name) == field.default)
         }
         merged = replace(merged, **{section: replace(values, **taken)})
     return merged

@@ -82,6 +82,14 @@ class Application(Protocol):
         """The saved view as JSON text."""
         ...
 
+    def push_index(self, path: str, uri: str, settings: Settings, report: Report) -> Any:
+        """Publishes an index: a dataclass with ``uri``, ``index_bytes``, ``stored_bytes``, ``sent_bytes``."""
+        ...
+
+    def pull_index(self, uri: str, path: str, settings: Settings, report: Report) -> IndexInfo:
+        """Fetches a published index; leaves ``path`` as it was where that fails."""
+        ...
+
     def refresh_mount(self, mountpoint: str) -> Mapping[str, Any]:
         """Has a live mount go over to the next generation; the fields of what :meth:`refresh_index` gives."""
         ...

@@ -139,6 +139,30 @@ COMMANDS: tuple[Command, ...] = (
         usage="[--report FILE] [--json] INDEX",
     ),
     Command(
+        ("index", "push"),
+        "publish an index in a store",
+        "Compressed, in parts that are named by their content: a push that broke off goes on, and the next\n"
+        "generation sends only what is new. Other hosts mount the URI without any listing.",
+        (
+            ("for all hosts", "ossmount index push train.ossidx s3://bucket/train.ossidx"),
+            ("on each of them", "ossmount mount s3://bucket/train.ossidx /mnt/train"),
+        ),
+        generation_commands.index_push,
+        generation_commands.index_push_arguments,
+        sections=("store",),
+        usage="[--json] INDEX URI",
+    ),
+    Command(
+        ("index", "pull"),
+        "fetch an index that was published",
+        "Checked by its checksums; INDEX is complete or as it was. A pull that broke off goes on.",
+        (("to keep it", "ossmount index pull s3://bucket/train.ossidx train.ossidx"),),
+        generation_commands.index_pull,
+        generation_commands.index_pull_arguments,
+        sections=("store", "cache"),
+        usage="[--json] URI INDEX",
+    ),
+    Command(
         ("index", "info"),
         "show what an index says of itself",
         "",

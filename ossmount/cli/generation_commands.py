@@ -15,8 +15,8 @@ from typing import Any
 
 from ossmount.cli.command import Context
 from ossmount.cli.commands import json_flag
-from ossmount.cli.index_commands import index_argument
-from ossmount.cli.output import as_fields, cell, print_json, printable
+from ossmount.cli.index_commands import index_argument, show_info
+from ossmount.cli.output import as_fields, cell, print_json, printable, size_text
 from ossmount.cli.progress import progress_on
 from ossmount.errors import SettingsError
 
@@ -46,6 +46,44 @@ def index_refresh(context: Context, arguments: argparse.Namespace) -> int:
         print_json(context.out, as_fields(refreshed) | {"changes": rows})
     else:
         context.out.write(f"{printable(arguments.index)}: {describe_refresh(as_fields(refreshed))}\n")
+    return 0
+
+
+def index_push_arguments(parser: argparse.ArgumentParser) -> None:
+    """The index, the URI, --json."""
+    index_argument(parser)
+    parser.add_argument("uri", metavar="URI", help="where to, like s3://bucket/train.ossidx")
+    json_flag(parser)
+
+
+def index_push(context: Context, arguments: argparse.Namespace) -> int:
+    """Publishes an index."""
+    settings = context.settings(arguments)
+    with progress_on() as report:
+        pushed = context.app.push_index(arguments.index, arguments.uri, settings, report)
+    if arguments.json:
+        print_json(context.out, as_fields(pushed))
+    else:
+        context.out.write(
+            f"{printable(pushed.uri)}: {size_text(pushed.index_bytes)} as {size_text(pushed.stored_bytes)},"
+            f" {size_text(pushed.sent_bytes)} sent\n"
+        )
+    return 0
+
+
+def index_pull_arguments(parser: argparse.ArgumentParser) -> None:
+    """The URI, the file, --json."""
+    parser.add_argument("uri", metavar="URI", help="an index that was pushed")
+    parser.add_argument("index", metavar="INDEX", help="the file to write")
+    json_flag(parser)
+
+
+def index_pull(context: Context, arguments: argparse.Namespace) -> int:
+    """Fetches a published index and shows what it says of itself."""
+    settings = context.settings(arguments)
+    with progress_on() as report:
+        info = context.app.pull_index(arguments.uri, arguments.index, settings, report)
+    show_info(context, info, arguments.json)
     return 0
 
 

@@ -49,7 +49,7 @@ def index_build(context: Context, arguments: argparse.Namespace) -> int:
     sources, path = split_paths(arguments.paths, "index", settings, _BUILD_USAGE)
     with progress_on() as report:
         info = context.app.build_index(sources, path, settings, report)
-    _show_info(context, info, arguments.json)
+    show_info(context, info, arguments.json)
     return 0
 
 
@@ -66,11 +66,12 @@ def index_and_json(parser: argparse.ArgumentParser) -> None:
 
 def index_info(context: Context, arguments: argparse.Namespace) -> int:
     """Shows what an index says of itself."""
-    _show_info(context, context.app.index_info(arguments.index), arguments.json)
+    show_info(context, context.app.index_info(arguments.index), arguments.json)
     return 0
 
 
-def _show_info(context: Context, info: IndexInfo, as_json: bool) -> None:
+def show_info(context: Context, info: IndexInfo, as_json: bool) -> None:
+    """What an index says of itself."""
     if as_json:
         print_json(context.out, as_fields(info))
         return

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from ossmount.app.artefacts import Pushed
 from ossmount.app.changes import ChangedPath
 from ossmount.app.finding import Finding
 from ossmount.app.generations import Refreshed
@@ -114,6 +115,14 @@ class FakeApplication:
     def view_show(self, name: str) -> str:
         self._note("view_show", name)
         return "{}\n"
+
+    def push_index(self, path: str, uri: str, settings: Settings, report: Report) -> Pushed:
+        self._note("push_index", path, uri, settings)
+        return Pushed(uri, "xxh3-128:ab", 4096, 1024, 512, 2)
+
+    def pull_index(self, uri: str, path: str, settings: Settings, report: Report) -> IndexInfo:
+        self._note("pull_index", uri, path, settings)
+        return INFO
 
     def refresh_mount(self, mountpoint: str) -> Mapping[str, Any]:
         self._note("refresh_mount", mountpoint)

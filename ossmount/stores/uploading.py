@@ -1,0 +1,132 @@
+"""Putting objects: for publishing an index, the one thing that this package ever writes to a bucket.
+
+What may live here: the interface and its three ways. Who may touch it: whoever publishes something else.
+It is no part of ``ObjectStore``: whatever mounts cannot write. Objects are at most some tens of MB
+(an artefact goes in parts), so one PUT each is enough, and what was put is resumed part by part.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
+
+from ossmount.config import StoreSettings
+from ossmount.errors import SettingsError, StoreError, StoreUnavailable
+from ossmount.stores.file import encode_key
+from ossmount.stores.oss_credentials import choose_credentials
+from ossmount.stores.oss_endpoint import resolve_endpoint
+from ossmount.stores.oss_sdk import SdkTransport
+from ossmount.stores.s3_errors import from_boto
+from ossmount.stores.s3_session import FALLBACK_REGION, make_client, make_session
+from ossmount.stores.wrappers import Backoff
+from ossmount.uris import FILE_ROOT, parse_uri
+
+
+class ObjectUploader(Protocol):
+    """Puts objects into one store. Thread-safe."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Makes ``data`` the object ``key``, whole or not at all. Raises StoreError."""
+        ...
+
+    def close(self) -> None:
+        """Frees connections."""
+        ...
+
+
+def open_uploader(root_uri: str, settings: StoreSettings) -> ObjectUploader:
+    """The uploader for the store with that root. No request is made. Raises SettingsError."""
+    root, key = parse_uri(root_uri)
+    scheme, _, bucket = root.partition("://")
+    if key:
+        raise SettingsError(f"{root_uri!r} is not the root of a store", f"write {root}")
+    if root == FILE_ROOT:
+        return _FileUploader()
+    if scheme == "oss":
+        return Repeating(_OssUploader(bucket, settings), settings.retries)
+    if scheme == "s3":
+        return Repeating(_S3Uploader(bucket, settings), settings.retries)
+    raise SettingsError(f"{root}: nothing can be put there", "push to s3://, oss:// or file://")
+
+
+class Repeating:
+    """Repeats what failed with StoreUnavailable."""
+
+    def __init__(
+        self, inner: ObjectUploader, retries: int, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._inner, self._backoff, self._sleep = inner, Backoff(retries=retries), sleep
+
+    def __repr__(self) -> str:
+        return f"Repeating({self._inner!r}, retries={self._backoff.retries})"
+
+    def put(self, key: str, data: bytes) -> None:
+        """See :class:`ObjectUploader`."""
+        for attempt in range(self._backoff.retries):
+            try:
+                return self._inner.put(key, data)
+            except StoreUnavailable:
+                self._sleep(self._backoff.pause(attempt, throttled=False))
+        return self._inner.put(key, data)
+
+    def close(self) -> None:
+        """See :class:`ObjectUploader`."""
+        self._inner.close()
+
+
+class _S3Uploader:
+    def __init__(self, bucket: str, settings: StoreSettings) -> None:
+        session = make_session(settings)
+        region = settings.region or session.region_name or FALLBACK_REGION
+        self._bucket, self._client = bucket, make_client(session, settings, region)
+        self._extra = {"RequestPayer": "requester"} if settings.requester_pays else {}
+
+    def put(self, key: str, data: bytes) -> None:
+        try:
+            self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=data, ContentMD5=content_md5(data), **self._extra
+            )
+        except (BotoCoreError, ClientError, HTTPError) as error:
+            raise from_boto(error, self._bucket, key) from error
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class _OssUploader(SdkTransport):
+    def __init__(self, bucket: str, settings: StoreSettings) -> None:
+        super().__init__(resolve_endpoint(bucket, settings), choose_credentials(settings), settings)
+
+    def put(self, key: str, data: bytes) -> None:
+        headers = self._headers | {"Content-MD5": content_md5(data)}
+        self._ask(key, lambda: self._bucket.put_object(key, data, headers=headers))
+
+
+class _FileUploader:
+    def put(self, key: str, data: bytes) -> None:
+        path = Path("/") / os.fsdecode(encode_key(key))
+        beside = path.with_name(f".{path.name}.{os.getpid()}.{hashlib.sha256(data).hexdigest()[:8]}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_bytes(data)
+            beside.replace(path)
+        except OSError as error:
+            raise StoreError(f"cannot write {path}: {error.strerror}", "name another place") from error
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def content_md5(data: bytes) -> str:
+    """``Content-MD5`` (RFC 1864): the store refuses what arrived otherwise."""
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()

@@ -1,0 +1,239 @@
+"""Published indexes: what arrives is what was pushed, or nothing; parts that are there are not sent again.
+
+Touch it when the artefact's form changes, together with docs/index-artefact.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ossmount.app import artefacts
+from ossmount.app.artefacts import Pointer, is_artefact, pull_index, pulled_index, push_index
+from ossmount.app.generations import refresh_index
+from ossmount.app.indexes import build_index
+from ossmount.config import Settings, compose
+from ossmount.errors import IndexDamaged, IndexFileError, OssmountError, SettingsError, StoreError
+from ossmount.index import open_index
+from ossmount.model import Progress
+from tests.servers.oss_server import OssServer
+from tests.servers.s3 import S3Server
+
+
+def silent(_: Progress) -> None:
+    """A report for nobody."""
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a small index has several."""
+    monkeypatch.setattr(artefacts, "PART_BYTES", 10_000)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    for number in range(300):
+        path = folder / f"class{number % 4}" / f"{number:03}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"content %d" % number)
+    return folder
+
+
+@pytest.fixture
+def index(source: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "x.ossidx"
+    build_index([f"{source}/"], path, Settings(), silent)
+    return path
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Path:
+    (tmp_path / "bucket").mkdir()
+    return tmp_path / "bucket"
+
+
+@pytest.fixture
+def uri(bucket: Path) -> str:
+    return f"file://{bucket}/train.ossidx"
+
+
+def stored_parts(bucket: Path) -> list[Path]:
+    return sorted((bucket / "train.ossidx.parts").iterdir())
+
+
+def pull(uri: str, tmp_path: Path, settings: Settings = Settings()) -> Path:  # noqa: B008 - frozen
+    target = tmp_path / "pulled" / "y.ossidx"
+    pull_index(uri, target, settings, silent, tmp_path / "parts")
+    return target
+
+
+def test_what_is_pulled_is_what_was_pushed(index: Path, bucket: Path, uri: str, tmp_path: Path) -> None:
+    pushed = push_index(index, uri, Settings(), silent)
+    assert pushed.parts == len(stored_parts(bucket)) > 3
+    assert (
+        pushed.sent_bytes == pushed.stored_bytes == sum(path.stat().st_size for path in stored_parts(bucket))
+    )
+    assert pushed.stored_bytes < pushed.index_bytes == index.stat().st_size
+    assert pull(uri, tmp_path).read_bytes() == index.read_bytes()
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_second_push_sends_nothing(index: Path, uri: str) -> None:
+    push_index(index, uri, Settings(), silent)
+    assert push_index(index, uri, Settings(), silent).sent_bytes == 0
+
+
+def test_a_push_goes_on(index: Path, bucket: Path, uri: str) -> None:
+    first = push_index(index, uri, Settings(), silent)
+    stored_parts(bucket)[0].unlink()
+    again = push_index(index, uri, Settings(), silent)
+    assert 0 < again.sent_bytes < first.sent_bytes
+
+
+def test_the_next_generation_replaces_the_pointer(
+    source: Path, index: Path, uri: str, tmp_path: Path
+) -> None:
+    push_index(index, uri, Settings(), silent)
+    (source / "class0" / "000").write_bytes(b"other")
+    refresh_index(index, Settings(), silent)
+    push_index(index, uri, Settings(), silent)
+    with closing(open_index(pull(uri, tmp_path))) as opened:
+        assert opened.info().generation == 2
+
+
+def test_a_pull_goes_on_with_the_parts_it_has(index: Path, bucket: Path, uri: str, tmp_path: Path) -> None:
+    push_index(index, uri, Settings(), silent)
+    lost = stored_parts(bucket)[-1]
+    data = lost.read_bytes()
+    lost.unlink()
+    with pytest.raises(IndexDamaged, match="is gone"):
+        pull(uri, tmp_path)
+    assert not list((tmp_path / "pulled").iterdir())
+    kept = {path.name for path in (tmp_path / "parts").iterdir()}
+    assert kept
+    for path in stored_parts(bucket):
+        if path.name in kept:
+            path.write_bytes(b"not asked for again")
+    lost.write_bytes(data)
+    assert pull(uri, tmp_path).read_bytes() == index.read_bytes()
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def rewrite(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def damage(bucket: Path) -> None:
+        pointer = bucket / "train.ossidx"
+        fields = json.loads(pointer.read_bytes())
+        change(fields)
+        pointer.write_text(json.dumps(fields))
+
+    return damage
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "a bit of a part": lambda bucket: flip(stored_parts(bucket)[1]),
+    "a part cut short": lambda bucket: stored_parts(bucket)[1].write_bytes(b"x"),
+    "no JSON": lambda bucket: (bucket / "train.ossidx").write_bytes(b"\x00index"),
+    "another kind": rewrite(lambda fields: fields.update(kind="x")),
+    "parts in another order": rewrite(lambda fields: fields["parts"].reverse()),
+    "a part too few": rewrite(lambda fields: fields["parts"].pop()),
+    "a path for a digest": rewrite(lambda fields: fields["parts"][0].update(sha256="../../etc/passwd")),
+    "a bomb": rewrite(lambda fields: fields["parts"][0].update(length=1 << 40)),
+    "another checksum": rewrite(lambda fields: fields.update(checksum="xxh3-128:" + "0" * 32)),
+    "a path for a checksum": rewrite(lambda fields: fields.update(checksum="xxh3-128:../../x")),
+    "another format": rewrite(lambda fields: fields.update(format=2)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_refused(damage: str, index: Path, bucket: Path, uri: str, tmp_path: Path) -> None:
+    target = tmp_path / "pulled" / "y.ossidx"
+    target.parent.mkdir()
+    target.write_bytes(b"as it was")
+    push_index(index, uri, Settings(), silent)
+    DAMAGES[damage](bucket)
+    with pytest.raises((IndexFileError, StoreError)) as caught:
+        pull(uri, tmp_path)
+    assert isinstance(caught.value, OssmountError)
+    assert target.read_bytes() == b"as it was"
+    assert [path.name for path in target.parent.iterdir()] == ["y.ossidx"]
+
+
+def test_damaged_index_is_not_published(index: Path, bucket: Path, uri: str) -> None:
+    flip(index)
+    with pytest.raises(IndexDamaged):
+        push_index(index, uri, Settings(), silent)
+    assert not list(bucket.iterdir())
+
+
+def test_parts_damaged_on_this_disk_are_fetched_again(index: Path, uri: str, tmp_path: Path) -> None:
+    push_index(index, uri, Settings(), silent)
+    pointer = Pointer.decode(Path(uri.removeprefix("file://")).read_bytes(), uri)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / pointer.parts[0].sha256).write_bytes(bytes(pointer.parts[0].stored))
+    with pytest.raises(IndexDamaged):
+        pull(uri, tmp_path)
+    assert pull(uri, tmp_path).read_bytes() == index.read_bytes()
+
+
+def test_pulled_once(source: Path, index: Path, bucket: Path, uri: str, tmp_path: Path) -> None:
+    push_index(index, uri, Settings(), silent)
+    where = (tmp_path / "kept", Settings(), silent, tmp_path / "parts")
+    first = pulled_index(uri, *where)
+    for path in stored_parts(bucket):
+        path.unlink()
+    assert pulled_index(uri, *where) == first
+    assert first.read_bytes() == index.read_bytes()
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(IndexFileError, match="no index at"):
+        pull(f"file://{tmp_path}/none.ossidx", tmp_path)
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket", "s3://bucket/a/", "https://host/x.ossidx"])
+def test_places_that_take_no_index(uri: str, index: Path) -> None:
+    with pytest.raises(SettingsError):
+        push_index(index, uri, Settings(), silent)
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_one"),
+    [("s3://b/x.ossidx", True), ("oss://b/p/x.ossidx", True), ("x.ossidx", False), ("s3://b/x/", False)],
+)
+def test_which_uris_are_artefacts(uri: str, is_one: bool) -> None:
+    assert is_artefact(uri) is is_one
+
+
+@pytest.mark.server
+def test_s3(index: Path, s3_moto: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3_moto.client().create_bucket(Bucket="artefacts")
+    for name, value in s3_moto.environment().items():
+        monkeypatch.setenv(name, value)
+    settings = compose({"endpoint_url": s3_moto.endpoint_url, "addressing_style": "path"})
+    uri = "s3://artefacts/indexes/train.ossidx"
+    assert push_index(index, uri, settings, silent).sent_bytes > 0
+    assert push_index(index, uri, settings, silent).sent_bytes == 0
+    assert pull(uri, tmp_path, settings).read_bytes() == index.read_bytes()
+
+
+@pytest.mark.server
+def test_oss(index: Path, oss: OssServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    oss.create_bucket("artefacts")
+    for name, value in oss.environment().items():
+        monkeypatch.setenv(name, value)
+    settings = compose({"endpoint_url": oss.endpoint_url, "region": oss.region})
+    uri = "oss://artefacts/train.ossidx"
+    oss.fail_next(500, "InternalError", 2)
+    assert push_index(index, uri, settings, silent).sent_bytes > 0
+    assert pull(uri, tmp_path, settings).read_bytes() == index.read_bytes()

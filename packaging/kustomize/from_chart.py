@@ -34,5 +34,5 @@ def manifests(helm: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    for name, text in manifests(*(sys.argv[1:] or ["helm"])).items():
+    for name, text in manifests(*(sys.argv[1:] or [str(Path(sys.executable).parent / "helm")])).items():
         (FOLDER / name).write_text(text)

@@ -186,7 +186,7 @@ def test_kustomize_base_is_the_chart() -> None:
     script = runpy.run_path(str(KUSTOMIZE / "from_chart.py"))
     manifests = script["manifests"](program("helm"))
     stale = [name for name, text in manifests.items() if (KUSTOMIZE / name).read_text() != text]
-    assert stale == [], "run 'python packaging/kustomize/from_chart.py .venv/bin/helm'"
+    assert stale == [], "run '.venv/bin/python packaging/kustomize/from_chart.py'"
     listed = yaml.safe_load((KUSTOMIZE / "kustomization.yaml").read_text())["resources"]
     assert {*listed} == {*manifests, "namespace.yaml"}
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from ossmount.index.generations import Content, contents_of
 from ossmount.index.layout import HAS_DIRECTORIES
-from ossmount.index.reading import LmdbIndex, row_names
+from ossmount.index.listings import row_names
+from ossmount.index.reading import LmdbIndex
 from ossmount.model import ROOT_INODE
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ossmount.index.reading import LmdbIndex, row_names
+from ossmount.index.listings import row_names
+from ossmount.index.reading import LmdbIndex
 from ossmount.index.rows import Rows
 from ossmount.index.runs import Run
 from ossmount.model import Kind

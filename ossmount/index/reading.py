@@ -16,7 +16,9 @@ import lmdb
 
 from ossmount.errors import IndexDamaged, IsADirectory, NoSuchEntry, NotADirectory, StaleInode
 from ossmount.index import envelope, layout
-from ossmount.index.layout import HAS_DIRECTORIES, HAS_FILES, ino_key, ino_of, parse_place, run_key
+from ossmount.index.intervals import Interval, Intervals
+from ossmount.index.layout import HAS_DIRECTORIES, ino_key, ino_of, parse_place, run_key
+from ossmount.index.listings import listing_of, pieces_of
 from ossmount.index.runs import Cold, Run
 from ossmount.model import (
     ROOT_INODE,
@@ -35,7 +37,6 @@ _RUNS_KEPT = 64
 
 _attributes = partial(tuple.__new__, Attributes)
 _child = partial(tuple.__new__, Child)
-_file_ref = partial(tuple.__new__, FileRef)
 
 
 class LmdbIndex:
@@ -57,6 +58,7 @@ class LmdbIndex:
         self._ino_cursor = self._txn.cursor(handles[layout.INODES])
         self._handles = handles
         self._kept: dict[bytes, Run] = {}
+        self._intervals = Intervals()
         self._meta: dict[str, Any] = json.loads(self._txn.get(layout.INFO_KEY, b"", db=handles[layout.META]))
         self._checksum = envelope.name_checksum(digest)
         self._stores: list[str] = self._meta["stores"]
@@ -180,7 +182,7 @@ class LmdbIndex:
     def listing(self, ino: int, after: int = 0) -> Iterator[Listing]:
         """See :class:`ossmount.protocols.Index`."""
         for run, row in self._runs_after(ino, after):
-            yield _listing(run, row)
+            yield listing_of(run, row)
 
     def children(self, ino: int, after: int = 0) -> Iterator[Sequence[Child]]:
         """See :class:`ossmount.protocols.Index`."""
@@ -191,13 +193,13 @@ class LmdbIndex:
     def files(self, ino: int, after: int = 0) -> Iterator[Sequence[FileRef]]:
         """See :class:`ossmount.protocols.Index`."""
         self._require_directory(ino)
-        stack = [_pieces(self._runs_after(directory, last)) for directory, last in self._trail(ino, after)]
+        stack = [pieces_of(self._runs_after(directory, last)) for directory, last in self._trail(ino, after)]
         while stack:  # depth first; an explicit stack, as keys go deep
             piece = next(stack[-1], None)
             if piece is None:
                 stack.pop()
             elif isinstance(piece, int):
-                stack.append(_pieces(self._runs_after(piece, 0)))
+                stack.append(pieces_of(self._runs_after(piece, 0)))
             else:
                 yield piece
 
@@ -291,15 +293,18 @@ class LmdbIndex:
 
     def _interval(self, ino: int) -> tuple[int, int, bytes]:
         """The place of ``ino``: count and row of its interval made its own (1 and its row), or 0 and 0."""
+        first, count, row, rest = self._intervals.find(ino) or self._intervals.add(self._read_interval(ino))
+        if ino - first >= max(count, 1):
+            raise StaleInode(f"no inode {ino}")
+        return min(count, 1), row + ino - first, rest
+
+    def _read_interval(self, ino: int) -> Interval:
+        """The last interval that begins at or before ``ino``."""
         cursor, target = self._ino_cursor, ino_key(ino)
         found = cursor.set_range(target)
         if not (found and cursor.key() == target) and not (cursor.prev() if found else cursor.last()):
             raise StaleInode(f"no inode {ino}")
-        first = ino_of(cursor.key())
-        count, row, rest = parse_place(cursor.value())
-        if ino - first >= max(count, 1):
-            raise StaleInode(f"no inode {ino}")
-        return min(count, 1), row + ino - first, rest
+        return Interval(ino_of(cursor.key()), *parse_place(cursor.value()))
 
     def _place(self, ino: int) -> tuple[Run, int]:
         count, row, rest = self._interval(ino)
@@ -349,51 +354,3 @@ class LmdbIndex:
 def open_index(path: Path) -> LmdbIndex:
     """Opens the index at ``path``. Raises IndexFileError (missing), IndexVersionError, IndexDamaged."""
     return LmdbIndex(path)
-
-
-def row_names(run: Run) -> list[bytes]:
-    """The names of a run's rows as the tree shows them."""
-    found = run.sort_keys()
-    if run.flags & HAS_DIRECTORIES:
-        found = [name[:-1] if name.endswith(b"/") else name for name in found]
-    for row, name in run.displays().items():
-        found[row] = name
-    return found
-
-
-def _listing(run: Run, start: int) -> Listing:
-    """The columns of a run from row ``start``."""
-    names, inos, mtimes = row_names(run), run.inos(), run.mtimes_ns()
-    count = run.count
-    if not run.flags & HAS_DIRECTORIES:
-        kinds, sizes, links = [Kind.FILE] * count, run.lengths(), [1] * count
-    elif not run.flags & HAS_FILES:
-        kinds, sizes, links = [Kind.DIRECTORY] * count, [0] * count, run.sizes()
-    else:
-        below = [key.endswith(b"/") for key in run.sort_keys()]
-        kinds = [Kind.DIRECTORY if d else Kind.FILE for d in below]
-        sizes = [0 if d else size for d, size in zip(below, run.lengths(), strict=True)]
-        links = [size if d else 1 for d, size in zip(below, run.sizes(), strict=True)]
-    if start:
-        return Listing(
-            names[start:], inos[start:], kinds[start:], sizes[start:], mtimes[start:], links[start:]
-        )
-    return Listing(names, inos, kinds, sizes, mtimes, links)
-
-
-def _pieces(runs: Iterator[tuple[Run, int]]) -> Iterator[int | Sequence[FileRef]]:
-    """Files of a directory in chunks, and between them the numbers of its subdirectories."""
-    for run, start in runs:
-        inos, lengths = run.inos()[start:], run.lengths()[start:]
-        if not run.flags & HAS_DIRECTORIES:
-            yield list(map(_file_ref, zip(inos, lengths, strict=True)))
-            continue
-        first = 0
-        for i, key in enumerate(run.sort_keys()[start:]):
-            if key.endswith(b"/"):
-                if first < i:
-                    yield list(map(_file_ref, zip(inos[first:i], lengths[first:i], strict=True)))
-                yield inos[i]
-                first = i + 1
-        if first < len(inos):
-            yield list(map(_file_ref, zip(inos[first:], lengths[first:], strict=True)))

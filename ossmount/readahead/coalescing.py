@@ -62,4 +62,4 @@ def cut(pieces: Mapping[BlockId, bytes], start: int, end: int) -> bytes:
         if block.offset + block.length > position:
             parts.append(pieces[block][position - block.offset : end - block.offset])
             position = block.offset + block.length
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return b"".join(parts)  # of one bytes object: that object itself

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 from ossmount.model import BlockId
 from ossmount.protocols import BlockCache, OpenStore
@@ -33,8 +33,11 @@ class Transfer:
         self._open_store = open_store
         self._cache = cache
 
-    def fetch(self, span: Span, *, ask_cache: bool = True) -> Fetched:
-        """All blocks of ``span``. Neighbours that the cache lacks come in one GET. Raises StoreError."""
+    def fetch(self, span: Span, *, ask_cache: bool = True, views: bool = False) -> Fetched:
+        """All blocks of ``span``. Neighbours that the cache lacks come in one GET. Raises StoreError.
+
+        ``views``: blocks of one GET may be views of its body, which saves a copy and lives as long as they.
+        """
         if span.around is not None and ask_cache and (found := self._inside(span, span.around)):
             return found
         if len(span.blocks) == 1:
@@ -47,7 +50,7 @@ class Transfer:
         missing = [block for block in span.blocks if block not in pieces]
         runs = coalesce(missing, span.length)
         for run in runs:
-            pieces.update(self._get(run))
+            pieces.update(self._get(run, views))
         return Fetched(pieces, missing, len(runs))
 
     def _inside(self, span: Span, around: BlockId) -> Fetched | None:
@@ -69,12 +72,15 @@ class Transfer:
         data = self._open_store(block.object.store).get_range(block.object, block.offset, block.length)
         return Fetched({block: data}, [block], 1)
 
-    def _get(self, run: Span) -> dict[BlockId, bytes]:
+    def _get(self, run: Span, views: bool) -> dict[BlockId, bytes]:
         body = self._open_store(run.object.store).get_range(run.object, run.offset, run.length)
-        return {run.blocks[0]: body} if len(run.blocks) == 1 else _cut(run, body, run.offset)
+        return {run.blocks[0]: body} if len(run.blocks) == 1 else _cut(run, body, run.offset, views)
 
 
-def _cut(span: Span, data: bytes, start: int) -> dict[BlockId, bytes]:
+def _cut(span: Span, data: bytes, start: int, views: bool = False) -> dict[BlockId, bytes]:
     """The blocks of ``span`` out of ``data``, whose first byte is ``start`` of the object."""
     view = memoryview(data)
-    return {b: bytes(view[b.offset - start : b.offset - start + b.length]) for b in span.blocks}
+    parts = {b: view[b.offset - start : b.offset - start + b.length] for b in span.blocks}
+    if views:  # read like bytes by all that is done with blocks of a prefetch: pushed, hashed, written
+        return cast("dict[BlockId, bytes]", parts)
+    return {block: bytes(part) for block, part in parts.items()}

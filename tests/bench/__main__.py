@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -29,7 +30,7 @@ def run_case(case: Case, names: list[str], rounds: int, ground: Ground, results:
     Slow ones take part in the first round only: with them a run would take twice as long.
     """
     present = [name for name in names if _present(case, name, results)]
-    for number in range(rounds):
+    for number in range(min(rounds, case.most_rounds)):
         turn = number % max(len(present), 1)
         for name in present[turn:] + present[:turn]:
             if number == 0 or case.contestant(name).name not in SLOW:
@@ -74,9 +75,24 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def save(results: Results, options: argparse.Namespace, seconds: float) -> None:
+    """Writes the report after every case: a run that is interrupted leaves what it has."""
+    earlier = options.out / "results.json"
+    written = Results([*results.measurements], [*results.notes])
+    if options.keep and earlier.exists():
+        written.keep_others(json.loads(earlier.read_text()))
+    write_report(written, options.out, CASES, seconds)
+
+
+def stop(*_: object) -> None:
+    """SIGTERM ends a run as Ctrl-C does: mounts, stores and programs are taken down."""
+    raise KeyboardInterrupt
+
+
 def main(arguments: list[str]) -> int:
     """Runs; 0 unless nothing could be measured. A bar that is missed is a finding, not a failure."""
     options = parse(arguments)
+    signal.signal(signal.SIGTERM, stop)
     if not available():
         print("nginx with its Lua module is not installed: run packaging/bootstrap.sh --bench")
         return 1
@@ -86,14 +102,11 @@ def main(arguments: list[str]) -> int:
         for case in (CASES[name] for name in options.cases):
             names = [n for n in case.contestants if not options.contestants or n in options.contestants]
             run_case(case, names, rounds, ground, results)
+            save(results, options, time.monotonic() - started)
     for verdict in judge(results, BARS):
         passed = {True: "reached", False: "MISSED", None: "not measured"}[verdict.passed]
         ratio = "" if verdict.ratio is None else f"{verdict.ratio:.2f}"
         print(f"{verdict.text:62} {ratio:>6}  {passed}")
-    kept = options.out / "results.json"
-    if options.keep and kept.exists():
-        results.keep_others(json.loads(kept.read_text()))
-    write_report(results, options.out, CASES, time.monotonic() - started)
     return 0 if results.measurements else 1
 
 

@@ -111,7 +111,7 @@ class ListingPlan:
     _fullest: int = field(init=False, default=1)
     _calm: int = field(init=False, default=0)
     _hints: list[bytes] = field(init=False, default_factory=list)
-    _explored: dict[bytes, bytes] = field(init=False, default_factory=dict)
+    _explored: dict[bytes, bytes | None] = field(init=False, default_factory=dict)
     _alphabet: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -181,8 +181,8 @@ class ListingPlan:
         self._explorations -= 1
         task.victim.exploring = False
         found = [key_order(prefix) for prefix in prefixes]
-        last = max((*found[-1:], *map(key_order, keys[-1:])), default=task.after)
-        self._explored[task.directory] = last
+        # Behind the last entry there may be more; where there is none, nothing can follow any more.
+        self._explored[task.directory] = max((*found[-1:], *map(key_order, keys[-1:])), default=None)
         if len(self._hints) < MAX_HINTS:
             self._hints = sorted({*self._hints, *found})
 
@@ -254,8 +254,8 @@ class ListingPlan:
             first = max(first, of.cursor.rfind(_DELIMITER, 0, shared) + 1)
         while True:
             directory = of.cursor[:first]
-            known = self._explored.get(directory)
-            if known is None or (of.cursor > known and not of.cursor.startswith(known)):
+            known = self._explored.get(directory, b"")
+            if known == b"" or (known is not None and of.cursor > known and not of.cursor.startswith(known)):
                 return directory
             slash = of.cursor.find(_DELIMITER, first)
             if slash < 0:

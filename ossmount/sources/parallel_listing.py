@@ -30,6 +30,8 @@ _DELIMITER = "/"
 _TELL_SECONDS = 0.25
 """How often a waiting reader tells how far the listing is."""
 
+_NOTHING = ListPage((), (), (), ())
+
 Listed = Callable[[int], None]
 """Told how many keys have been listed in all, by the thread that reads."""
 
@@ -128,7 +130,7 @@ class ParallelListing:
         with self._lock:
             span = self._plan.ended(task)
             self._work_there.notify()
-        self._settle(span, ListPage((), (), (), ()))
+        self._settle(span, _NOTHING)
 
     def _settle(self, span: Span, page: ListPage) -> None:
         if span.upto == span.after:
@@ -143,7 +145,7 @@ class ParallelListing:
         directory = _text(task.directory)
         after = _text(task.after) if task.after > task.directory else ""
         with closing(_Pages(self._store.list(directory, after, _DELIMITER))) as pages:
-            page = next(pages, None) or ListPage((), (), (), ())
+            page = next(pages, _NOTHING)  # a page of directories alone has no length, so it is false
         with self._lock:
             self._plan.explored(task, page.keys, page.prefixes)
             self._work_there.notify()

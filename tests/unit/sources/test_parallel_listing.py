@@ -41,8 +41,9 @@ def test_rows_stay_together() -> None:
     assert rows == [store.head(f"{i:03}") for i in range(200)]
 
 
-def test_several_ranges_are_listed_at_once() -> None:
-    keys = {f"{i:05}": b"" for i in range(3000)}
+@pytest.mark.parametrize("name", ["{:05}", "d{:03}/{:05}", "one/{:05}"])
+def test_several_ranges_are_listed_at_once(name: str) -> None:
+    keys = {name.format(*([i // 20, i] if name.count("{") > 1 else [i])): b"" for i in range(3000)}
     store = MemoryStore("s3://b", keys, page_size=10)
     lock, latency, under_way, most = threading.Lock(), threading.Event(), [0], [0]
 
@@ -59,6 +60,7 @@ def test_several_ranges_are_listed_at_once() -> None:
     store.fault = fault
     assert listed(store, Spool(None, "x")) == sorted(keys)
     assert 4 <= most[0] <= 8
+    assert store.requests["LIST"] < 2 * 300
 
 
 def test_throttling_slows_down_and_goes_on() -> None:

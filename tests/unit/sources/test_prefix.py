@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossmount.errors import AccessDenied, EmptySource, SourceError
+from ossmount.errors import AccessDenied, EmptySource, SourceError, StoreUnavailable
 from ossmount.model import Entry, Progress
 from ossmount.sources import PrefixSource
 from tests.support.memory_store import MemoryStore, fail_first, opener
@@ -72,3 +74,26 @@ def test_errors_of_the_store_pass() -> None:
     store = MemoryStore("s3://b", {"x": b""}, fault=fail_first(1, AccessDenied("no"), ["LIST"]))
     with pytest.raises(AccessDenied):
         read("", store)
+
+
+def test_a_broken_listing_is_gone_on_with_and_then_forgotten(tmp_path: Path) -> None:
+    store = MemoryStore("s3://b", {f"{i:03}": b"" for i in range(500)}, page_size=10)
+
+    def fault(verb: str, key: str) -> None:
+        del verb, key
+        if store.requests["LIST"] > 20:
+            raise StoreUnavailable("gone")
+
+    def paths() -> list[bytes]:
+        source = PrefixSource("s3://b", "", opener(store), spool=tmp_path / ".x.listing")
+        return [path for batch in source.batches(lambda _: None) for path in batch.paths]
+
+    store.fault = fault
+    with pytest.raises(StoreUnavailable):
+        paths()
+    assert [path.name for path in tmp_path.iterdir()] == [".x.listing"]
+    store.fault = None
+    store.requests.clear()
+    assert paths() == [b"%03d" % i for i in range(500)]
+    assert store.requests["LIST"] < 60
+    assert list(tmp_path.iterdir()) == []

@@ -163,9 +163,11 @@ def _store(interval: Interval) -> Table:
     table.add_row("received", _bytes_rate(interval, "store.get_bytes"))
     for part in (0.5, 0.95):
         table.add_row(f"GET p{part * 100:.0f}", _bound(interval.quantile("store_details.latency.get", part)))
-    hurdles = ("store.get_errors", "store_details.repeats", "fetcher.hedges", "fetcher.throttled")
-    counts = "  ".join(f"{interval.now.value(name):,.0f}" for name in hurdles)
-    table.add_row("failed retried hedged throttled", counts)
+    for name, first, second in (
+        ("failed, retried", "store.get_errors", "store_details.repeats"),
+        ("hedged, throttled", "fetcher.hedges", "fetcher.throttled"),
+    ):
+        table.add_row(name, f"{interval.now.value(first):,.0f}, {interval.now.value(second):,.0f}")
     return table
 
 

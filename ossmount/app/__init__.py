@@ -6,7 +6,7 @@ functions behind the commands. Who may touch it: whoever adds a command or a roo
 
 from ossmount.app.control import ControlClient
 from ossmount.app.doctor import doctor
-from ossmount.app.index_generations import pull_index, push_index, refresh_index, refresh_mount
+from ossmount.app.index_generations import pull_index, push_index, refresh_index, refresh_mount, verify
 from ossmount.app.inspection import build_index, index_export, index_info, index_ls, index_report
 from ossmount.app.mounting import list_mounts, mount, umount
 from ossmount.app.statistics import read_statistics
@@ -29,6 +29,7 @@ __all__ = [
     "refresh_index",
     "refresh_mount",
     "umount",
+    "verify",
     "view_create",
     "view_show",
     "warm",

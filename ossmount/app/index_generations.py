@@ -15,8 +15,10 @@ from ossmount.app.generations import Refreshed
 from ossmount.app.indexes import PARTS, cache_directory
 from ossmount.app.isolation import decode_error
 from ossmount.app.runtime import RefreshState, read_record, runtime_directory
+from ossmount.app.verifying import Difference, Verified, verify_index
 from ossmount.config import Settings
-from ossmount.errors import MountError
+from ossmount.errors import IndexFileError, MountError
+from ossmount.fuse.mountpoint import resolve
 from ossmount.model import IndexInfo
 from ossmount.protocols import Report
 
@@ -39,6 +41,22 @@ def pull_index(uri: str, path: str, settings: Settings, report: Report) -> Index
     """Fetches a published index to ``path``. Raises OssmountError."""
     parts = cache_directory(settings.cache) / PARTS
     return artefacts.pull_index(uri, Path(path).absolute(), settings, report, parts)
+
+
+def verify(
+    target: str, settings: Settings, report: Report, note: Callable[[Difference], None], *, contents: bool
+) -> Verified:
+    """Compares an index, or that of the mount at a directory, with its source. Raises OssmountError."""
+    path = Path(target)
+    if not path.is_file():
+        record = read_record(str(resolve(path)))
+        if record is None:
+            raise IndexFileError(
+                f"{target} is neither an index nor an ossmount mount",
+                "see 'ossmount list' for what is mounted",
+            )
+        path = Path(record.index)
+    return verify_index(path, settings, report, note, contents=contents)
 
 
 LOOK_SECONDS = 0.05

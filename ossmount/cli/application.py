@@ -90,6 +90,15 @@ class Application(Protocol):
         """Fetches a published index; leaves ``path`` as it was where that fails."""
         ...
 
+    def verify(
+        self, target: str, settings: Settings, report: Report, note: Callable[[Any], None], *, contents: bool
+    ) -> Any:
+        """Compares an index (or a mount's) with its source; ``note`` receives what, path and detail.
+
+        Gives a dataclass with ``files``, ``differences``, ``contents`` read and ``unproved`` ones.
+        """
+        ...
+
     def refresh_mount(self, mountpoint: str) -> Mapping[str, Any]:
         """Has a live mount go over to the next generation; the fields of what :meth:`refresh_index` gives."""
         ...

@@ -109,6 +109,20 @@ COMMANDS: tuple[Command, ...] = (
         usage="[--json] MOUNTPOINT",
     ),
     Command(
+        ("verify",),
+        "compare an index, or a mount, with its source",
+        "Lists the source again and shows every file whose size or ETag is another one, that is missing, or\n"
+        "that is new; nothing is changed. Exit status 0: no difference, 1: differences.",
+        (
+            ("is the index still right?", "ossmount verify train.ossidx"),
+            ("and are the objects what their ETags say?", "ossmount verify --contents /mnt/train"),
+        ),
+        generation_commands.verify,
+        generation_commands.verify_arguments,
+        sections=("store",),
+        usage="[--contents] [--json] INDEX|MOUNTPOINT",
+    ),
+    Command(
         ("index", "build"),
         "make the index of a source",
         "Lists the source once and writes an immutable index beside INDEX, then renames it. A mount with\n"

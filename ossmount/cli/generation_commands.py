@@ -113,6 +113,37 @@ def describe_refresh(fields: dict[str, Any]) -> str:
     )
 
 
+def verify_arguments(parser: argparse.ArgumentParser) -> None:
+    """The index or mountpoint, --contents, --json."""
+    parser.add_argument("target", metavar="INDEX|MOUNTPOINT", help="an index file, or a live mount")
+    parser.add_argument(
+        "--contents", action="store_true", help="read every object too, and compare its MD5 with its ETag"
+    )
+    json_flag(parser)
+
+
+def verify(context: Context, arguments: argparse.Namespace) -> int:
+    """Shows differences between an index and its source; status 1 where there are any."""
+    settings = context.settings(arguments)
+    rows: list[dict[str, Any]] = []
+
+    def note(difference: Any) -> None:
+        if arguments.json:
+            rows.append(as_fields(difference))
+        else:
+            _write_row(context.out, difference)
+
+    with progress_on() as report:
+        found = context.app.verify(arguments.target, settings, report, note, contents=arguments.contents)
+    if arguments.json:
+        print_json(context.out, as_fields(found) | {"found": rows})
+    else:
+        unproved = f" ({found.unproved:,} ETags are no MD5)" if found.unproved else ""
+        read = f", {found.contents:,} contents read{unproved}" if found.contents else ""
+        context.out.write(f"{found.files:,} files{read}: {found.differences:,} differences\n")
+    return 1 if found.differences else 0
+
+
 @contextlib.contextmanager
 def _report_file(name: str | None) -> Iterator[Callable[[Any], None]]:
     """Writes rows beside ``name``, which is replaced when all went well."""

@@ -11,6 +11,7 @@ from ossmount.app.artefacts import Pushed
 from ossmount.app.changes import ChangedPath
 from ossmount.app.finding import Finding
 from ossmount.app.generations import Refreshed
+from ossmount.app.verifying import Difference, Verified
 from ossmount.app.warming import Warmed
 from ossmount.config import Settings
 from ossmount.model import Attributes, Child, IndexInfo, Kind, Progress
@@ -123,6 +124,13 @@ class FakeApplication:
     def pull_index(self, uri: str, path: str, settings: Settings, report: Report) -> IndexInfo:
         self._note("pull_index", uri, path, settings)
         return INFO
+
+    def verify(
+        self, target: str, settings: Settings, report: Report, note: Callable[[Any], None], *, contents: bool
+    ) -> Verified:
+        self._note("verify", target, contents, settings)
+        note(Difference("size", b"a\tb", "1 in the index, 2 now"))
+        return Verified(5, 1, 0, 0)
 
     def refresh_mount(self, mountpoint: str) -> Mapping[str, Any]:
         self._note("refresh_mount", mountpoint)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -55,7 +56,7 @@ def run_round(case: Case, name: str, number: int, ground: Ground, results: Resul
     started = time.monotonic()
     try:
         case.run(ground, case.contestant(name), report)
-    except (TooSlow, Ended, OSError, RuntimeError) as error:
+    except (TooSlow, Ended, OSError, RuntimeError, subprocess.SubprocessError) as error:
         results.note(f"{case.name}, {name}, round {number}: {error}")
         figures.append(f"FAILED: {error}")
     print(f"{case.name:12} {name:15} #{number} {time.monotonic() - started:5.1f} s  {'; '.join(figures)}")
@@ -111,4 +112,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)  # as shells count it

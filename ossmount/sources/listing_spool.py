@@ -83,7 +83,9 @@ class Spool:
         return ListPage(*columns), upto
 
     def close(self) -> None:
-        """Closes the file and keeps it."""
+        """Closes the file and keeps it, unless there is nothing in it to go on from."""
+        if not self._by_start:
+            self.remove()
         self._file.close()
 
     def remove(self) -> None:

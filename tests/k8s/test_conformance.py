@@ -127,12 +127,15 @@ def test_life_of_a_volume(clean: Plugin, source: Context) -> None:
 
 def test_other_users_may_read(clean: Plugin, source: Context) -> None:
     with published(clean, "others", source) as target:
-        for path in (target, *target.parents):
-            if path.is_relative_to(clean.home.parents[2]) and path != target:
-                path.chmod(path.stat().st_mode | 0o011)
-        as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat"]
+        as_nobody = [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "cat",
+        ]  # in the mount: the way to it is root's
         shown = subprocess.run(
-            [*as_nobody, target / "cat/2.txt"], capture_output=True, timeout=10, check=True
+            [*as_nobody, "cat/2.txt"], cwd=target, capture_output=True, timeout=10, check=True
         )
         assert shown.stdout == b"this is cat/2.txt"
 
@@ -509,5 +512,5 @@ def test_a_busy_mount_is_unpublished(clean: Plugin, source: Context) -> None:
     stream = os.open(target / "cat/1.txt", os.O_RDONLY)
     clean.client.unpublish("busy", target)
     assert not target.exists()
-    with contextlib.suppress(ConnectionAbortedError):
+    with contextlib.suppress(OSError):  # its connection is gone
         os.close(stream)

@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,11 @@ def look(path: Path) -> tuple[int, float]:
 
 
 @pytest.fixture(scope="module")
-def open_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home that nobody may enter, too: the source lies below it."""
-    home = tmp_path_factory.mktemp("sidecar")
-    for path in (home, home.parent, home.parent.parent):
-        path.chmod(path.stat().st_mode | 0o011)
-    return home
+def open_home() -> Iterator[Path]:
+    """A home that nobody may enter, too: the source lies below it. pytest closes its own at any moment."""
+    with tempfile.TemporaryDirectory(prefix="ossmount-sidecar-") as home:
+        Path(home).chmod(0o755)
+        yield Path(home)
 
 
 @pytest.fixture(scope="module")

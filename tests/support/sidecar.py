@@ -104,7 +104,7 @@ class RunningSidecar:
         return self.file(volume, "status.json") is not None
 
     def wait_until_serving(self, volume: str) -> None:
-        wait_for(lambda: self.is_serving(volume), 5, lambda: self.log)
+        wait_for(lambda: self.is_serving(volume), 30, lambda: self.log)
 
     def check(self) -> subprocess.CompletedProcess[str]:
         """The startup probe, run as kubelet does: in the container's namespaces, as its user."""

@@ -96,4 +96,3 @@ def test_views_of_mounts_are_refreshed(oss: OssServer, home: Home) -> None:
     done = home.run("verify", str(mount.path), env=env)
     assert done.status == 0, done.out + done.err
     mount.umount()
-    assert home.left_behind() == []

@@ -108,10 +108,43 @@ class Token:
         return bool(select.select([self.reader], [], [], 0)[0])
 
 
+class ReadTurn:
+    """Which session loop reads the next request: a lock that does not suspend who finds it free.
+
+    ``trio.Lock`` goes through the scheduler at every turn, which makes an ``epoll_wait`` of each request, and
+    is handed to who waited longest, which makes a task switch of it. Here who answered at once reads on, and
+    the others sleep until :meth:`wake` says that a reader is about to suspend or has ended.
+    """
+
+    def __init__(self) -> None:
+        self._held = False
+        self._parked = trio.lowlevel.ParkingLot()
+
+    def __repr__(self) -> str:
+        return f"<ReadTurn held={self._held} waiting={len(self._parked)}>"
+
+    async def __aenter__(self) -> None:
+        while self._held:
+            await self._parked.park()
+        self._held = True
+
+    async def __aexit__(self, *_: object) -> None:
+        self._held = False
+
+    def wake(self) -> None:
+        """Lets another loop read. To be called by a handler that suspends, and when a loop ends."""
+        if not self._held:
+            self._parked.unpark()
+
+
+_read_turn = ReadTurn()
+"""One for each process: pyfuse3 makes its lock once, in the supervisor, and keeps it over the fork."""
+
+
 class _TrioForPyfuse3:
     """The attributes of ``trio`` and ``trio.lowlevel`` that pyfuse3 3.4 and 3.5 use."""
 
-    Lock = trio.Lock
+    Lock = staticmethod(lambda: _read_turn)
     ClosedResourceError = trio.ClosedResourceError
     current_task = staticmethod(trio.lowlevel.current_task)
     current_trio_token = staticmethod(trio.lowlevel.current_trio_token)
@@ -151,17 +184,20 @@ async def _survive(loop: Callable[..., Awaitable[None]], *args: Any) -> None:
     A program that is killed takes back its request between our poll and our read: the non-blocking
     device then says EAGAIN, which pyfuse3 does not know.
     """
-    while True:
-        try:
-            await loop(*args)
-        except BlockingIOError:
-            await trio.lowlevel.checkpoint()
-        except OSError as error:
-            if error.errno not in CONNECTION_ENDED:
-                raise
-            return
-        else:
-            return
+    try:
+        while True:
+            try:
+                await loop(*args)
+            except BlockingIOError:
+                await trio.lowlevel.checkpoint()
+            except OSError as error:
+                if error.errno not in CONNECTION_ENDED:
+                    raise
+                return
+            else:
+                return
+    finally:
+        _read_turn.wake()  # the next one ends too, or reads on
 
 
 class FirstRequestOnly(_TrioForPyfuse3):
@@ -224,6 +260,11 @@ class Acceptor(_TrioForPyfuse3):
         if self._held:
             self._held = False
             self._token.pass_on(self._number)
+
+    def suspend(self) -> None:
+        """A request begins that waits: another worker, or another loop of this one, takes the next."""
+        self.pass_on()
+        _read_turn.wake()
 
     def pass_on_if_more(self) -> None:
         """Lets another worker take the next request if there is one already.

@@ -96,6 +96,7 @@ class Operations(pyfuse3.Operations):
 
     def __init__(self, presentation: Presentation) -> None:
         super().__init__()
+        self._waits: Callable[[], None] = nothing
         self._slow: Callable[[], None] = nothing
         self._quick: Callable[[], None] = nothing
         self._push: Callable[[int, int, bytes], object] = no_push
@@ -116,15 +117,17 @@ class Operations(pyfuse3.Operations):
         slow: Callable[[], None] = nothing,
         quick: Callable[[], None] = nothing,
         push: Callable[[int, int, bytes], object] = no_push,
+        waits: Callable[[], None] = nothing,
     ) -> None:
         """Serves ``fs`` from now on.
 
-        ``slow()`` is called when a request begins that may take long, ``quick()`` when one begins that
-        does not: another worker may take the next one. ``push(ino, offset, data)`` receives what a read
+        ``waits()`` is called when a request begins whose handler may suspend (only READ does), ``slow()``
+        when one begins that takes long without suspending, ``quick()`` when one begins that does neither:
+        another worker may take the next one. ``push(ino, offset, data)`` receives what a read
         fetched beyond its answer; it must not block.
         """
         self._fs = fs
-        self._slow, self._quick, self._push = slow, quick, push
+        self._slow, self._quick, self._push, self._waits = slow, quick, push, waits
 
     # -- names and attributes ---------------------------------------------------------------------
 
@@ -245,7 +248,7 @@ class Operations(pyfuse3.Operations):
 
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """READ. What was fetched beyond the answer goes to the page cache after it."""
-        self._slow()
+        self._waits()
         try:
             data = await self._fs.read(fh, off, size)
             rest = self._fs.remainder(fh)

@@ -81,12 +81,12 @@ def test_what_a_read_fetched_beyond_its_answer_is_pushed() -> None:
     fs, pushed, called = FakeFileSystem(SIZES, pushes=True), list[Any](), list[str]()
     ino = fs.lookup(ROOT_INODE, b"file").ino
     operations = Operations.for_settings(MountSettings())
-    operations.bind(fs, slow=lambda: called.append("slow"), push=lambda *push: pushed.append(push))
+    operations.bind(fs, waits=lambda: called.append("waits"), push=lambda *push: pushed.append(push))
     whole = content("file", 5000)
     assert answer(operations.read(ino, 0, 4096)) == whole[:4096]
     assert pushed == [(ino, 4096, whole[4096:])]
     assert answer(operations.read(ino, 4096, 4096)) == whole[4096:]
-    assert (len(pushed), called) == (1, ["slow", "slow"])
+    assert (len(pushed), called) == (1, ["waits", "waits"])
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_numbers_add_up_over_processes_and_their_deaths(
     os.kill(worker, signal.SIGKILL)
 
     def replaced() -> bool:
-        """The dead one is counted as such (until it is reaped it looks alive), and another tells of itself."""
+        """The dead one counts as such (until it is reaped it looks alive), and another tells of itself."""
         found = scrape(port)
         return found["process_exits_total/worker"] == 1 and found["processes/worker"] == 3
 

@@ -39,4 +39,4 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plugin]:
 def clean(driver: Plugin) -> Iterator[Plugin]:
     """The driver, of which nothing is left after the test: whatever is, is the test's failure."""
     yield driver
-    assert driver.left_behind() == []
+    assert driver.sweep() == []

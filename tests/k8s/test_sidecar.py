@@ -73,7 +73,7 @@ def pod(driver: Plugin, request: pytest.FixtureRequest) -> Iterator[str]:
     name = f"{request.node.name[:40]}-3f6b2c1e-0000-4000-8000-{abs(hash(request.node.nodeid)) % 10**12:012}"
     driver.empty_dir(name)
     yield name
-    assert driver.left_behind() == []
+    assert driver.sweep() == []
     assert not any((driver.empty_dir(name) / ".volumes").glob("*"))
 
 

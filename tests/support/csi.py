@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -231,6 +232,16 @@ class Plugin:
         if not mounts:  # a mount may be dead
             files += [path for path in self.pods.rglob("*") if path.name in {"mount", "socket"}]
         return [*map(str, mounts), *(f"process {pid}" for pid in self.processes()), *map(str, files)]
+
+    def sweep(self) -> list[str]:
+        """What was left behind; it is cleared away, so that the next test does not find it."""
+        left = self.left_behind()
+        if left:
+            self.end()
+            for folder in (self.state, self.secrets, self.home / "runtime", self.pods):
+                shutil.rmtree(folder, ignore_errors=True)
+            self.start()
+        return left
 
     def end(self) -> None:
         if self.process is not None and self.process.poll() is None:

@@ -6,6 +6,7 @@ Touch it when a mount gets processes of another kind.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import threading
@@ -101,8 +102,10 @@ def test_supervisor_dies(slow_oss: OssServer, home: Home) -> None:
     mount = home.mount(*oss_options(slow_oss), "oss://images/", env=slow_oss.environment())
     os.kill(mount.supervisor(), signal.SIGKILL)
     wait_for(lambda: not home.processes(), 15, lambda: home.log)
-    with pytest.raises(OSError, match="not connected"):
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is looked at below
         (mount.path / "ant" / "000.jpg").read_bytes()
+    # The first where the request met the connection while the kernel was still ending it.
+    assert caught.value.errno in {errno.ECONNABORTED, errno.ENOTCONN}
     again = home.run("mount", *oss_options(slow_oss), "oss://images/", str(mount.path))
     assert again.status == 6
     assert "dead" in again.err

@@ -147,7 +147,7 @@ class Home:
         indexes = self.cache / "indexes"
         folders = [self.runtime, self.path / "tmp"]
         files = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
-        files += [path for path in indexes.glob("*") if path.suffix != ".ossidx"] if indexes.is_dir() else []
+        files += [path for path in indexes.rglob("*") if path.is_file() and path.suffix != ".ossidx"]
         return [*map(str, self.mounts()), *(f"process {pid}" for pid in self.processes()), *map(str, files)]
 
     def end(self) -> None:

@@ -111,6 +111,10 @@ class StoreSettings:
     retries: int = option(5, "how often a failed request is repeated", int, "N")
     connect_timeout: float = option(10.0, "time to make a connection", parse_duration, "TIME")
     request_timeout: float = option(60.0, "time for one request", parse_duration, "TIME")
+    max_bandwidth: int = option(
+        0, "most bytes a second that a mount asks the store for; 0: no limit", parse_size, "SIZE"
+    )
+    max_request_rate: float = option(0.0, "most requests a second of a mount; 0: no limit", float, "N")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,15 @@ from ossmount.fs import FileSystem, Succession
 from ossmount.fuse import pages
 from ossmount.index import open_index
 from ossmount.model import BlockId
-from ossmount.protocols import Index
+from ossmount.protocols import Index, ObjectStore
 from ossmount.readahead import DatasetPlanner, Fetcher, Observer, Prefetcher, Warming, observation_pipe
-from ossmount.stores import StorePool
+from ossmount.stores import Pace, Paced, StorePool
 
 PUSHED_ONLY_BUDGET = 1 << 30
 """Bytes read ahead where there is no disk cache to hold them: the page cache is all there is."""
+
+MOST_PUSHED = 4 << 30
+"""Bytes pushed and not opened yet, and at most half of what the machine and the control group have left."""
 
 PREPARED_STORES = 4
 """Stores opened before they are asked for; an object list may name hundreds."""
@@ -58,6 +61,9 @@ class Plan:
 
     previous: Path | None = None
     """The generation before ``index``, for what programs have open across a swap."""
+    requests: Pace | None = None
+    bandwidth: Pace | None = None
+    """The caps that all children keep together."""
 
     @property
     def observer(self) -> Observer | None:
@@ -75,7 +81,18 @@ def plan_mount(index: Path, settings: Settings, runtime: Path) -> Plan:
     address = settings.observability.metrics_listen
     metrics = None if address is None else open_listener(address)
     pipes = tuple(observation_pipe() for _ in range(count))
-    return Plan(index, settings, runtime, pipes, SharedLevel(settings.mount.log_level), metrics)
+    level = SharedLevel(settings.mount.log_level)
+    store = settings.store
+    return Plan(
+        index,
+        settings,
+        runtime,
+        pipes,
+        level,
+        metrics,
+        requests=Pace(store.max_request_rate) if store.max_request_rate > 0 else None,
+        bandwidth=Pace(store.max_bandwidth) if store.max_bandwidth > 0 else None,
+    )
 
 
 @dataclass(slots=True)
@@ -108,22 +125,34 @@ class Parts:
         return isinstance(disk, DiskCache) and disk.contains(block)
 
 
-def compose_parts(plan: Plan, stack: ExitStack) -> Parts:
-    """Opens index, stores and cache, and makes the fetcher; ``stack`` closes them."""
+def compose_parts(plan: Plan, stack: ExitStack, *, ahead: bool = False) -> Parts:
+    """Opens index, stores and cache, and makes the fetcher; ``stack`` closes them.
+
+    ``ahead``: for a prefetcher, which lets others' requests go first where their rate is capped.
+    """
     index = open_index(plan.index)
     stack.callback(index.close)
     tracer = open_tracer()
     pool = StorePool(
         plan.settings.store,
         deadline=plan.settings.readahead.read_deadline,
-        wrap=lambda store: store if tracer is None else Traced(store, tracer),
+        wrap=lambda store: _wrapped(store, plan, tracer, ahead),
     )
     stack.callback(pool.close)
     cache = open_cache(plan.settings.cache, cache_directory(plan.settings.cache) / "blocks")
     stack.callback(cache.close)
     memory, disk = layers_of(cache)
     fetcher = Fetcher(pool, disk, plan.settings.readahead, memory=memory)
+    pool.on_throttled = fetcher.throttled
     return Parts(index, pool, cache, fetcher, tracer)
+
+
+def _wrapped(store: ObjectStore, plan: Plan, tracer: Tracer | None, ahead: bool) -> ObjectStore:
+    """The store with what this mount asks of every request."""
+    traced = store if tracer is None else Traced(store, tracer)
+    if plan.requests is None and plan.bandwidth is None:
+        return traced
+    return Paced(traced, plan.requests, plan.bandwidth, patient=ahead)
 
 
 def layers_of(cache: AnyCache) -> tuple[MemoryCache | None, DiskCache | NullCache]:
@@ -195,7 +224,7 @@ async def run_prefetcher(plan: Plan, number: int) -> None:
     """Prefetcher ``number``: plans from the workers' observations, fetches, and pushes to the kernel."""
     share = (number, len(plan.observations))
     with ExitStack() as stack:
-        parts = compose_parts(_without_memory(plan), stack)
+        parts = compose_parts(_without_memory(plan), stack, ahead=True)
         settings = plan.settings.readahead
         budget = plan.settings.cache.cache_size or PUSHED_ONLY_BUDGET
         planner = DatasetPlanner(parts.index, settings, budget=budget, share=share)
@@ -206,6 +235,7 @@ async def run_prefetcher(plan: Plan, number: int) -> None:
             planner,
             pages.push,
             settings=settings,
+            push_budget=min(MOST_PUSHED, pages.available_memory() // 2),
             share=share,
             warming=warming,
         )

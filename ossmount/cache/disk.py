@@ -13,7 +13,6 @@ import resource
 import threading
 import time
 from collections.abc import Sequence
-from itertools import accumulate, takewhile
 from pathlib import Path
 
 from ossmount.cache.disk_layout import LEAST_CAPACITY, segment_size
@@ -267,19 +266,12 @@ class DiskCache:
     def _store_many(self, blocks: list[tuple[bytes, bytes]]) -> None:
         """What fits the open segment at once, and the block that does not by the long way."""
         while blocks:
-            fits = self._fitting(blocks)
+            fits = self._lease.fitting([data for _, data in blocks]) if self._lease is not None else 0
             if fits:
                 self._append_many(blocks[:fits])
             else:
                 self._store(*blocks[0])
             blocks = blocks[max(1, fits) :]
-
-    def _fitting(self, blocks: list[tuple[bytes, bytes]]) -> int:
-        """How many of ``blocks`` fit the open segment, one after another."""
-        lease = self._lease
-        room = lease.size - lease.position if lease is not None else 0
-        ends = accumulate(len(data) for _, data in blocks)
-        return sum(1 for _ in takewhile(lambda end: end <= room, ends))
 
     def _append_many(self, blocks: list[tuple[bytes, bytes]]) -> None:
         lease = self._lease

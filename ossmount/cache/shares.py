@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, takewhile
 
 from ossmount.cache.files import File, write_all, write_parts
 
@@ -43,6 +43,11 @@ class Lease:
         write_all(self.file.fd, data, offset)
         self.position += len(data)
         return offset
+
+    def fitting(self, parts: Sequence[bytes]) -> int:
+        """How many of ``parts`` there is room for, one behind the other."""
+        ends = accumulate(map(len, parts), initial=self.position)
+        return sum(1 for _ in takewhile(lambda end: end <= self.size, ends)) - 1
 
     def append_many(self, parts: Sequence[bytes]) -> list[int]:
         """As :meth:`append` for each, in one write."""

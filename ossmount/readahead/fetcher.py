@@ -80,6 +80,7 @@ class Fetcher:
         self._clock = trio.lowlevel.current_clock()
         self._awake = trio.Event()
         self._watched = False
+        self._slowdowns = 0
         self._limit = ConcurrencyLimit(settings.max_requests)
         self._policy = HedgePolicy()
         self._count = FetchStatistics()
@@ -99,6 +100,10 @@ class Fetcher:
     def fetching(self, most: int) -> list[str]:
         """Up to ``most`` keys that are being fetched, the slowest first."""
         return [flight.span.object.key for flight in islice(self._started, most)]
+
+    def throttled(self) -> None:
+        """A store asked for fewer requests; from any thread, heeded when the next flight lands."""
+        self._slowdowns += 1
 
     def room(self) -> int:
         """How many more blocks :meth:`prefetch` could start at once."""
@@ -359,9 +364,12 @@ class Fetcher:
     def _learn(self, flight: Flight, result: Fetched | StoreError, hedge: bool) -> None:
         """Latency and throttling, as far as the store had a part in them."""
         if isinstance(result, Throttled):
-            self._count.throttled += 1
+            self.throttled()
+        if self._slowdowns:
+            self._count.throttled += self._slowdowns
+            self._slowdowns = 0
             self._limit.throttled()
-        elif isinstance(result, Fetched) and result.requests and not hedge:
+        if isinstance(result, Fetched) and result.requests and not hedge:
             seconds = trio.current_time() - flight.started
             self._policy.finished(flight.span.length, seconds)
             if flight.span.length <= USUAL_BYTES:

@@ -53,6 +53,7 @@ class Keeper:
 
     def __init__(self, cache: BlockCache, *, threaded: bool = True) -> None:
         self._cache = cache
+        self._batching = cache if isinstance(cache, BatchingCache) else None
         self._threaded = threaded
         self._queue: queue.SimpleQueue[_Kept | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -116,8 +117,8 @@ class Keeper:
 
     def _put(self, batch: Sequence[_Kept]) -> None:
         blocks = [block for kept in batch for block in kept.blocks]
-        if isinstance(self._cache, BatchingCache):
-            self._cache.put_many(blocks)
+        if self._batching is not None:
+            self._batching.put_many(blocks)
         else:
             for block, data in blocks:
                 self._cache.put(block, data)

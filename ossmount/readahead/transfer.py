@@ -32,6 +32,7 @@ class Transfer:
     def __init__(self, open_store: OpenStore, cache: BlockCache) -> None:
         self._open_store = open_store
         self._cache = cache
+        self._ranged = cache if isinstance(cache, RangedCache) else None
 
     def fetch(self, span: Span, *, ask_cache: bool = True, views: bool = False) -> Fetched:
         """All blocks of ``span``. Neighbours that the cache lacks come in one GET. Raises StoreError.
@@ -59,8 +60,8 @@ class Transfer:
         return None if data is None else Fetched(_cut(span, data, span.offset), [], 0)
 
     def _cached_range(self, block: BlockId, start: int, length: int) -> bytes | None:
-        if isinstance(self._cache, RangedCache):
-            return self._cache.get_range(block, start, length)
+        if self._ranged is not None:
+            return self._ranged.get_range(block, start, length)
         data = self._cache.get(block)
         return None if data is None else data[start : start + length]
 

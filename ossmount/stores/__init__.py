@@ -6,5 +6,6 @@ a store; a new one must pass ``tests/store_suite``. Rooms above ask :mod:`ossmou
 """
 
 from ossmount.stores.opening import StorePool, import_stores, open_store, split_uri
+from ossmount.stores.pacing import Pace, Paced
 
-__all__ = ["StorePool", "import_stores", "open_store", "split_uri"]
+__all__ = ["Pace", "Paced", "StorePool", "import_stores", "open_store", "split_uri"]

@@ -98,6 +98,8 @@ class StorePool:
         self._stores: dict[str, Retrying] = {}
         self._counters: list[Counting] = []
         self._bare: list[ObjectStore] = []
+        self.on_throttled: Callable[[], None] = lambda: None
+        """Called in any thread when a store asked for fewer requests, though the request is repeated."""
 
     def __repr__(self) -> str:
         return f"StorePool({sorted(self._stores)})"
@@ -112,8 +114,11 @@ class StorePool:
                 self._bare.append(bare)
                 counted = Counting(self._wrap(bare))
                 self._counters.append(counted)
-                self._stores[root_uri] = Retrying(counted, self._backoff)
+                self._stores[root_uri] = Retrying(counted, self._backoff, self._throttled)
             return self._stores[root_uri]
+
+    def _throttled(self) -> None:
+        self.on_throttled()
 
     def prepare(self, root_uris: Iterable[str]) -> None:
         """Opens these stores before a program waits for them: the first request may cost half a second.

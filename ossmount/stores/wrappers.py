@@ -60,9 +60,12 @@ class Backoff:
 class Retrying:
     """Repeats what failed with StoreUnavailable or Throttled; everything else passes at once."""
 
-    def __init__(self, inner: ObjectStore, backoff: Backoff) -> None:
+    def __init__(
+        self, inner: ObjectStore, backoff: Backoff, on_throttled: Callable[[], None] = lambda: None
+    ) -> None:
         self._inner = inner
         self._backoff = backoff
+        self._on_throttled = on_throttled
         self._lock = threading.Lock()
         self._repeats = 0
 
@@ -115,7 +118,10 @@ class Retrying:
             try:
                 return attempt()
             except StoreUnavailable as error:
-                pause = backoff.pause(count, isinstance(error, Throttled))
+                throttled = isinstance(error, Throttled)
+                if throttled:
+                    self._on_throttled()
+                pause = backoff.pause(count, throttled)
                 if backoff.clock() + pause - began > backoff.deadline:
                     raise DeadlineExceeded(
                         f"{what}: no answer within {backoff.deadline:g} s ({error.message})", error.remedy

@@ -282,3 +282,14 @@ async def test_real_threads_read_the_right_bytes() -> None:
     assert {name.removesuffix(" again"): data for name, data in results.values.items()} == objects
     assert store.requests["GET"] == 60
     fetcher.close()
+
+
+async def test_throttling_that_was_repeated_away_still_lowers_the_limit(autojump_clock: object) -> None:
+    store = store_of(**{f"k{i}": b"x" * 100 for i in range(300)})
+    fetcher = make(store, settings=ReadaheadSettings(max_requests=64))
+    await fetcher.read(whole(store, "k0"), 0, 10)
+    before = fetcher.statistics()["limit"]
+    fetcher.throttled()
+    await fetcher.read(whole(store, "k1"), 0, 10)
+    assert (before, fetcher.statistics()["throttled"]) == (64, 1)
+    assert fetcher.statistics()["limit"] < 64

@@ -198,3 +198,12 @@ def test_wrappers_close_what_is_inside() -> None:
     assert wrapped.uri == "s3://b"
     wrapped.close()
     assert store.closed
+
+
+def test_a_store_that_slows_down_is_told_of_though_the_call_succeeds() -> None:
+    store, clock, told = MemoryStore("s3://b", {"x": b"data"}), Clock(), list[int]()
+    key = target(store)
+    store.fault = Failing(StoreUnavailable("1"), Throttled("2"))
+    backoff = Backoff(retries=3, deadline=60.0, clock=clock, sleep=clock.sleep)
+    assert Retrying(store, backoff, lambda: told.append(1)).get_range(key, 0, 4) == b"data"
+    assert told == [1]

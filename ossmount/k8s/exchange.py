@@ -18,6 +18,7 @@ the other side would misread takes another VERSION.
 
 from __future__ import annotations
 
+import array
 import json
 import os
 import socket
@@ -122,9 +123,15 @@ def receive(connection: socket.socket) -> tuple[Offer, int]:
 def _text(connection: socket.socket, descriptors: list[int]) -> bytes:
     """Everything until EOF; descriptors that come with it are added to ``descriptors``."""
     text = b""
+    room = socket.CMSG_LEN(4 * array.array("i").itemsize)
     while True:
-        piece, passed, flags, _ = socket.recv_fds(connection, 65536, 4, socket.MSG_CMSG_CLOEXEC)
-        descriptors += passed
+        # Not socket.recv_fds: it drops its flags, and a process started meanwhile would inherit the device.
+        piece, ancillary, flags, _ = connection.recvmsg(65536, room, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                whole = array.array("i")
+                whole.frombytes(data[: len(data) - len(data) % whole.itemsize])
+                descriptors += whole
         if flags & socket.MSG_CTRUNC:
             raise MountError("the node plugin sent too many descriptors")
         if not piece:

@@ -171,6 +171,7 @@ def test_two_volumes_in_one_pod(driver: Plugin, source: dict[str, str], pod: str
             running.wait_until_serving(name)
             assert look(target)[0] == len(images.CLASSES)
         assert running.check().returncode == 0
+        assert [fuse_descriptors(pid) for pid in running.supervisors()] == [1, 1], "each has its own alone"
         driver.client.unpublish("train", targets["train"])
         assert look(targets["val"])[0] == len(images.CLASSES)
         driver.client.unpublish("val", targets["val"])

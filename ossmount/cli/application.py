@@ -124,6 +124,41 @@ class Application(Protocol):
         ...
 
 
+class Kubernetes(Protocol):
+    """The functions of :mod:`ossmount.k8s.entrances`. Statuses are the commands' own."""
+
+    def run_csi(
+        self,
+        endpoint: str,
+        node_id: str,
+        *,
+        driver_name: str,
+        state: Path | None,
+        secrets: Path | None,
+        index_dir: Path | None,
+        local_files: bool,
+        sidecar_uid: int,
+        environment: Mapping[str, str],
+    ) -> int:
+        """Until SIGTERM."""
+        ...
+
+    def run_sidecar(self, directory: Path, plugin_uid: int, environment: Mapping[str, str]) -> int:
+        """Until SIGTERM."""
+        ...
+
+    def check_sidecar(self, directory: Path, plugin_uid: int) -> int:
+        """0 when every volume of the Pod is served."""
+        ...
+
+
+def real_kubernetes() -> Kubernetes:
+    """The package's own :mod:`ossmount.k8s`; imported here for the same reason."""
+    from ossmount.k8s import entrances
+
+    return entrances
+
+
 def real_application() -> Application:
     """The package's own :mod:`ossmount.app`; imported here, so that ``--help`` need not wait for it."""
     from ossmount import app

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NoReturn, TextIO
+from typing import NoReturn, TextIO, cast
 
-from ossmount.cli.application import Application, real_application
+from ossmount.cli.application import Application, Kubernetes, real_application, real_kubernetes
 from ossmount.cli.options import add_option, add_options, settings_of
 from ossmount.config import ALL_OPTIONS, Settings
 from ossmount.errors import SettingsError
@@ -29,6 +29,11 @@ class Context:
         self.out = out or sys.stdout
         self.debug = False
         self._app = app
+
+    @cached_property
+    def kubernetes(self) -> Kubernetes:
+        """What runs in Kubernetes; imported at first use. A fake application is a fake of this, too."""
+        return real_kubernetes() if self._app is None else cast(Kubernetes, self._app)
 
     @cached_property
     def app(self) -> Application:

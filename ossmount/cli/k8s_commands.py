@@ -1,6 +1,6 @@
 """The commands that run in Kubernetes: ``csi`` and ``sidecar``.
 
-What may live here: their arguments. gRPC is imported when a command runs, for --help need not wait for it.
+What may live here: their arguments; what they do is :mod:`ossmount.k8s.entrances`.
 """
 
 from __future__ import annotations
@@ -43,19 +43,17 @@ def csi_arguments(parser: argparse.ArgumentParser) -> None:
 
 def csi(context: Context, arguments: argparse.Namespace) -> int:
     """Runs the CSI driver until it is told to end."""
-    from ossmount.k8s.attributes import Policy
-    from ossmount.k8s.server import Driver
-
-    driver = Driver(
-        endpoint=arguments.endpoint,
-        node_id=arguments.node_id,
-        name=arguments.driver_name,
+    return context.kubernetes.run_csi(
+        arguments.endpoint,
+        arguments.node_id,
+        driver_name=arguments.driver_name,
         state=arguments.state_dir,
         secrets=arguments.secrets_dir,
-        policy=Policy(arguments.local_files, arguments.index_dir),
+        index_dir=arguments.index_dir,
+        local_files=arguments.local_files,
         sidecar_uid=arguments.sidecar_uid,
+        environment=context.environment,
     )
-    return driver.run(context.environment)
 
 
 def sidecar_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +69,6 @@ def sidecar_arguments(parser: argparse.ArgumentParser) -> None:
 
 def sidecar(context: Context, arguments: argparse.Namespace) -> int:
     """Serves the volumes of the Pod, or checks whether they are served."""
-    from ossmount.k8s.sidecar import Sidecar
-
-    found = Sidecar(arguments.directory, arguments.plugin_uid)
-    return found.check() if arguments.check else found.run(context.environment)
+    if arguments.check:
+        return context.kubernetes.check_sidecar(arguments.directory, arguments.plugin_uid)
+    return context.kubernetes.run_sidecar(arguments.directory, arguments.plugin_uid, context.environment)

@@ -136,6 +136,18 @@ class FakeApplication:
         self._note("refresh_mount", mountpoint)
         return asdict(Refreshed("/i", 2, 2, "abc", 5, added=0, changed=0, gone=0, seconds=0.5))
 
+    def run_csi(self, endpoint: str, node_id: str, **options: Any) -> int:
+        self._note("run_csi", endpoint, node_id, options)
+        return 0
+
+    def run_sidecar(self, directory: Path, plugin_uid: int, environment: Mapping[str, str]) -> int:
+        self._note("run_sidecar", directory, plugin_uid)
+        return 0
+
+    def check_sidecar(self, directory: Path, plugin_uid: int) -> int:
+        self._note("check_sidecar", directory, plugin_uid)
+        return 0
+
     def index_info(self, path: str) -> IndexInfo:
         self._note("index_info", path)
         return INFO

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import zstandard
 
@@ -31,8 +31,10 @@ from ossmount.errors import IndexDamaged, IndexFileError, ObjectMissing, Setting
 from ossmount.model import IndexInfo, ObjectId, Progress
 from ossmount.protocols import ObjectStore, Report
 from ossmount.stores import StorePool
-from ossmount.stores.uploading import ObjectUploader, open_uploader
 from ossmount.uris import is_uri, join_uri, parse_uri
+
+if TYPE_CHECKING:
+    from ossmount.stores.uploading import ObjectUploader
 
 ARTEFACT_FORMAT = 1
 KIND = "ossmount-index"
@@ -149,6 +151,8 @@ def push_index(path: Path, uri: str, settings: Settings, report: Report) -> Push
     with closing(index.open_index(path)) as opened:
         opened.verify()
         info = opened.info()
+    from ossmount.stores.uploading import open_uploader  # every SDK: a mount loads only its own
+
     pool, uploader = StorePool(settings.store), open_uploader(root, settings.store)
     try:
         sending = _Sending(pool(root), uploader, f"{key}.parts/")

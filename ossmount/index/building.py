@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ossmount.errors import EmptySource, SourceError
 from ossmount.index import envelope
@@ -20,11 +20,13 @@ from ossmount.index.exporting import report as report_rows
 from ossmount.index.generations import PreviousTree
 from ossmount.index.reading import LmdbIndex, open_index
 from ossmount.index.settling import Settler
-from ossmount.index.sorting import Sorter
 from ossmount.index.storage import Tables, translated
 from ossmount.index.tree_writer import TreeWriter
 from ossmount.model import EntryBatch, IndexInfo, Progress
 from ossmount.protocols import Report
+
+if TYPE_CHECKING:
+    from ossmount.index.sorting import Sorter
 
 _CARRIED = ("merge", "skip")
 """Rows of the report about entries that are gone after the first pass, so a second cannot find them."""
@@ -133,6 +135,8 @@ def _sort_rest(
     first: _Build, batches: Iterator[EntryBatch], say: Report, again: tuple[str, LmdbIndex | None]
 ) -> _Build:
     """Sorts what ``first`` took and everything else, and feeds it to a new build in the same place."""
+    from ossmount.index.sorting import Sorter  # pyarrow and numpy: 35 MB that a mount does without
+
     with Sorter(first.path) as sorter:
         carried = _reopen(first, sorter)
         for batch in batches:

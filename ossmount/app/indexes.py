@@ -22,7 +22,7 @@ from ossmount.app.isolation import in_child
 from ossmount.app.recipe import recipe_of
 from ossmount.app.standard_input import standard_input_as_file
 from ossmount.config import CacheSettings, Settings, SourceSettings, ViewSettings
-from ossmount.errors import CacheError, SettingsError
+from ossmount.errors import CacheError, IndexFileError, SettingsError, SourceError
 from ossmount.model import IndexInfo
 from ossmount.protocols import OpenStore, Report, Source
 from ossmount.stores import StorePool
@@ -158,13 +158,15 @@ def build_index(
     report: Report,
     previous: index.LmdbIndex | None = None,
 ) -> IndexInfo:
-    """Reads the source and writes its index to ``path`` (atomically; nothing is left on failure).
+    """Reads the source and writes its index to ``path`` (atomically).
 
-    ``previous`` is the generation before, whose inode numbers go on.
+    ``previous`` is the generation before, whose inode numbers go on. On failure nothing is left but what
+    was listed, for the next try to go on from; where another try would fail the same way, not even that.
     """
     pool = StorePool(settings.store)
+    spool = _spool_beside(path)
     try:
-        source = open_source(uris, settings, pool, _spool_beside(path))
+        source = open_source(uris, settings, pool, spool)
         return index.build(
             source.batches(report),
             path,
@@ -175,6 +177,9 @@ def build_index(
             report=report,
             previous=previous,
         )
+    except (IndexFileError, SourceError):
+        spool.unlink(missing_ok=True)
+        raise
     finally:
         pool.close()
 

@@ -38,8 +38,8 @@ Predicate = Callable[[EntryBatch], Sequence[object]]
 """For each row of a batch something true where it is kept."""
 
 
-def apply_view(view: ViewDescription, batches: Batches) -> Batches:
-    """The entries that ``view`` shows, under the paths it gives them.
+def apply_view(view: ViewDescription, batches: Batches, source: str = "the source") -> Batches:
+    """The entries that ``view`` shows of ``source``, under the paths it gives them.
 
     Directory markers are not shown. Raises EmptySource where nothing is left and SourceError for a label
     that no entry has.
@@ -50,7 +50,9 @@ def apply_view(view: ViewDescription, batches: Batches) -> Batches:
         yield batch
     if empty:
         chosen = " ".join(f"--{name.replace('_', '-')} {text}" for name, text in view.options().items())
-        raise EmptySource(f"no file is left by {chosen or 'this view'}", "loosen the filters")
+        raise EmptySource(
+            f"no file of {source} is left by {chosen or 'this view'}", "loosen the filters, or give labels"
+        )
 
 
 class ViewedSource:
@@ -74,7 +76,7 @@ class ViewedSource:
 
     def batches(self, report: Report) -> Batches:
         """As :func:`apply_view`, besides what the source raises."""
-        return apply_view(self._view, self._source.batches(report))
+        return apply_view(self._view, self._source.batches(report), self.description)
 
 
 def union(parts: Sequence[tuple[str, Batches]]) -> Batches:

@@ -223,10 +223,18 @@ wanted=$({
 } | sha256sum | cut -d' ' -f1)
 
 system_packages
+bench_extra() {
+    [ "$bench" = yes ] || return 0
+    "$venv/bin/python" -c 'import matplotlib' 2>/dev/null && return
+    pip_install -e '.[bench]' || die "what the benchmarks draw their plots with could not be installed"
+}
+
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && "$venv/bin/python" -c '' 2>/dev/null; then
+    bench_extra
     exit 0
 fi
 started=$SECONDS
 make_venv
+bench_extra
 echo "$wanted" >"$stamp"
 say "ready after $((SECONDS - started)) s"

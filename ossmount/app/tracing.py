@@ -8,11 +8,14 @@ Who may touch it: whoever wants to see another step. Keys are attributes of span
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.util import find_spec
+from types import FrameType
 from typing import Any, Protocol
 
 from ossmount.fs.filesystem import Reading
@@ -25,11 +28,15 @@ SLOW_SECONDS = 0.1
 """A read that takes longer than this has a span: the usual ones would drown it, and cost 20 µs each."""
 
 
+FLUSH_SECONDS = 1.0
+"""How long a process that ends waits for a collector; the supervisor kills one that takes 5 s."""
+
+
 class Tracer(Protocol):
     """What is used of ``opentelemetry.trace.Tracer``. Times are nanoseconds since the epoch."""
 
     def start_as_current_span(
-        self, name: str, *, attributes: Mapping[str, str | int]
+        self, name: str, *, attributes: Mapping[str, str | int], start_time: int | None = None
     ) -> AbstractContextManager[Any]:
         """A span that ends with the block, with the error that left it."""
         ...
@@ -39,12 +46,30 @@ class Tracer(Protocol):
         ...
 
 
-def open_tracer() -> Tracer | None:
+class ExportingTracer:
+    """A tracer of the SDK whose provider can be made to send what it holds."""
+
+    def __init__(self, provider: Any) -> None:
+        tracer: Tracer = provider.get_tracer("ossmount")
+        self._provider = provider
+        self.start_as_current_span = tracer.start_as_current_span
+        self.start_span = tracer.start_span
+
+    def flush(self) -> None:
+        """Sends every span that has ended, for at most ``FLUSH_SECONDS``.
+
+        In a thread of its own: the SDK's ``force_flush`` heeds no timeout while a collector is away.
+        """
+        sending = threading.Thread(target=self._provider.force_flush, name="spans", daemon=True)
+        sending.start()
+        sending.join(FLUSH_SECONDS)
+
+
+def open_tracer() -> ExportingTracer | None:
     """A tracer of this process, after the fork: its exporter has a thread. None where none is wanted."""
     if not os.environ.get(ENDPOINT_VARIABLE) or find_spec("opentelemetry") is None:
         return None
     try:
-        trace = import_module("opentelemetry.trace")
         sdk = import_module("opentelemetry.sdk.trace")
         export = import_module("opentelemetry.sdk.trace.export")
         resources = import_module("opentelemetry.sdk.resources")
@@ -54,9 +79,27 @@ def open_tracer() -> Tracer | None:
     resource = resources.Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "ossmount")})
     provider = sdk.TracerProvider(resource=resource)
     provider.add_span_processor(export.BatchSpanProcessor(otlp.OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
-    tracer: Tracer = provider.get_tracer("ossmount")
+    tracer = ExportingTracer(provider)
+    _flush_before_sigterm(tracer)
     return tracer
+
+
+def _flush_before_sigterm(tracer: ExportingTracer) -> None:
+    """Where SIGTERM would end the process at once, it ends it with its spans sent.
+
+    A worker whose mount has gone gets it while it closes its rooms, when it no longer waits for it.
+    """
+
+    def end(signum: int, _frame: FrameType | None) -> None:
+        tracer.flush()
+        signal.signal(signum, signal.SIG_DFL)
+        signal.raise_signal(signum)
+
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    ):
+        signal.signal(signal.SIGTERM, end)
 
 
 class Traced:
@@ -65,6 +108,7 @@ class Traced:
     def __init__(self, inner: ObjectStore, tracer: Tracer) -> None:
         self._inner = inner
         self._span = tracer.start_as_current_span
+        self._flush = tracer.flush if isinstance(tracer, ExportingTracer) else None
 
     def __repr__(self) -> str:
         return f"Traced({self._inner!r})"
@@ -75,14 +119,26 @@ class Traced:
         return self._inner.uri
 
     def list(self, prefix: str, start_after: str = "", delimiter: str = "") -> Iterator[ListPage]:
-        """See ``protocols.ObjectStore``. Each page is one request."""
+        """See ``protocols.ObjectStore``. Each page is one request; the end is none."""
         pages = self._inner.list(prefix, start_after, delimiter)
         while True:
-            with self._span("store.list", attributes={"ossmount.store": self.uri, "ossmount.prefix": prefix}):
+            began, failure = time.time_ns(), None
+            try:
                 page = next(pages, None)
-            if page is None:
+            except Exception as error:
+                page, failure = None, error
+            if page is None and failure is None:
                 return
-            yield page
+            self._listed(prefix, began, failure)
+            if page is not None:
+                yield page
+
+    def _listed(self, prefix: str, began: int, failure: Exception | None) -> None:
+        """The span of a page, or of its failure, which goes on from here."""
+        attributes = {"ossmount.store": self.uri, "ossmount.prefix": prefix}
+        with self._span("store.list", attributes=attributes, start_time=began):
+            if failure is not None:
+                raise failure
 
     def head(self, key: str) -> ObjectInfo:
         """See ``protocols.ObjectStore``."""
@@ -101,8 +157,10 @@ class Traced:
             return self._inner.get_range(target, start, length)
 
     def close(self) -> None:
-        """See ``protocols.ObjectStore``."""
+        """See ``protocols.ObjectStore``. Sends the spans: a child ends without the SDK's exit handlers."""
         self._inner.close()
+        if self._flush is not None:
+            self._flush()
 
 
 class TracedReading:

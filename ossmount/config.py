@@ -194,7 +194,12 @@ class CacheSettings:
         metavar="DIR",
     )
     cache_size: int = option(10 << 30, "hard limit of the disk cache; 0 turns it off", parse_size, "SIZE")
-    memory_cache: int = option(64 << 20, "block cache in each worker's memory", parse_size, "SIZE")
+    memory_cache: int = option(
+        16 << 20,
+        "block cache in each worker's memory (64M at least where no prefetcher reads ahead)",
+        parse_size,
+        "SIZE",
+    )
 
 
 @dataclass(frozen=True, slots=True)

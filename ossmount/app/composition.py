@@ -7,9 +7,10 @@ and file system are made for this process alone and closed in reverse order.
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from ossmount.index import open_index
 from ossmount.model import BlockId
 from ossmount.protocols import Index, ObjectStore
 from ossmount.readahead import DatasetPlanner, Fetcher, Observer, Prefetcher, Warming, observation_pipe
-from ossmount.stores import Pace, Paced, StorePool
+from ossmount.readahead.window import own_window_of
+from ossmount.stores import Address, Pace, Paced, Resolving, StorePool
 
 PUSHED_ONLY_BUDGET = 1 << 30
 """Bytes read ahead where there is no disk cache to hold them: the page cache is all there is."""
@@ -64,6 +66,8 @@ class Plan:
     requests: Pace | None = None
     bandwidth: Pace | None = None
     """The caps that all children keep together."""
+    addresses: Mapping[str, Address] = field(default_factory=dict)
+    """Where the stores are, by root URI, as far as it was found out before the fork."""
 
     @property
     def observer(self) -> Observer | None:
@@ -137,6 +141,7 @@ def compose_parts(plan: Plan, stack: ExitStack, *, ahead: bool = False) -> Parts
         plan.settings.store,
         deadline=plan.settings.readahead.read_deadline,
         wrap=lambda store: _wrapped(store, plan, tracer, ahead),
+        opened=partial(_tell_address, plan),
     )
     stack.callback(pool.close)
     cache = open_cache(plan.settings.cache, cache_directory(plan.settings.cache) / "blocks")
@@ -145,6 +150,11 @@ def compose_parts(plan: Plan, stack: ExitStack, *, ahead: bool = False) -> Parts
     fetcher = Fetcher(pool, disk, plan.settings.readahead, memory=memory)
     pool.on_throttled = fetcher.throttled
     return Parts(index, pool, cache, fetcher, tracer)
+
+
+def _tell_address(plan: Plan, store: ObjectStore) -> None:
+    if isinstance(store, Resolving) and (address := plan.addresses.get(store.uri)) is not None:
+        store.use_address(address)
 
 
 def _wrapped(store: ObjectStore, plan: Plan, tracer: Tracer | None, ahead: bool) -> ObjectStore:
@@ -173,7 +183,7 @@ async def prepare_stores(parts: Parts) -> None:
 async def serve_worker(plan: Plan, number: int) -> AsyncIterator[FileSystem]:
     """The file system of worker ``number``, serving until the block is left."""
     with ExitStack() as stack:
-        parts = compose_parts(plan, stack)
+        parts = compose_parts(_with_window(plan), stack)
         tree = _with_previous(parts.index, plan, stack)
         reading = parts.fetcher if parts.tracer is None else TracedReading(parts.fetcher, parts.tracer)
         filesystem = FileSystem(tree, reading, observer=plan.observer, push=plan.settings.readahead.push)
@@ -216,7 +226,17 @@ def _with_filesystem(parts: Parts, filesystem: FileSystem) -> Callable[[], dict[
 
 def _without_memory(plan: Plan) -> Plan:
     """For a prefetcher: it answers no program, so what it keeps in memory would be kept for nobody."""
-    cache = replace(plan.settings.cache, memory_cache=0)
+    return _with_memory(plan, 0)
+
+
+def _with_window(plan: Plan) -> Plan:
+    """For a worker: where it reads ahead itself, what it read ahead must still be there when it is read."""
+    memory = plan.settings.cache.memory_cache
+    return _with_memory(plan, memory and max(memory, 2 * own_window_of(plan.settings.readahead)))
+
+
+def _with_memory(plan: Plan, size: int) -> Plan:
+    cache = replace(plan.settings.cache, memory_cache=size)
     return replace(plan, settings=replace(plan.settings, cache=cache))
 
 

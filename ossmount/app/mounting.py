@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from ossmount.app.composition import Plan, plan_mount, run_prefetcher, serve_worker
+from ossmount.app.composition import PREPARED_STORES, Plan, plan_mount, run_prefetcher, serve_worker
 from ossmount.app.control_answers import open_control
 from ossmount.app.daemon import in_background
 from ossmount.app.exporter import close_listener
@@ -38,7 +38,7 @@ from ossmount.fuse.mountpoint import (
     unmount,
 )
 from ossmount.protocols import Report
-from ossmount.stores import import_stores
+from ossmount.stores import Address, import_stores, resolve_addresses
 
 _log = logging.getLogger(__name__)
 
@@ -75,9 +75,9 @@ class Mounting:
             supervisor=os.getpid(),
             generation=self.chosen.info.generation,
         )
-        import_stores(self.chosen.info.stores)
+        addresses = self._addresses()
         pin = PinnedIndex(self.chosen.path)
-        plan = self._plan(pin.path, record)
+        plan = replace(self._plan(pin.path, record), addresses=addresses)
         refresh = MountRefresh(plan, pin, record, self.settings.mount.refresh)
         # A daemon in the background is not the process that a service manager started.
         service = Service.of(os.environ, os.getpid()) if self.foreground else Service()
@@ -108,6 +108,12 @@ class Mounting:
             if plan.metrics is not None:
                 close_listener(plan.metrics)
             remove_record(record.mountpoint)
+
+    def _addresses(self) -> dict[str, Address]:
+        """Where the stores are; asked in a process of its own, which keeps what the SDKs load."""
+        roots = self.chosen.info.stores[:PREPARED_STORES]
+        import_stores(roots)
+        return in_child(lambda: resolve_addresses(roots, self.settings.store))
 
     def _plan(self, index: Path, record: MountRecord) -> Plan:
         """The plan, with the runtime directory made; leaves none behind where it fails."""

@@ -5,7 +5,18 @@ every store gets. Nothing else in the package may import those libraries. Who ma
 a store; a new one must pass ``tests/store_suite``. Rooms above ask :mod:`ossmount.stores.opening`.
 """
 
-from ossmount.stores.opening import StorePool, import_stores, open_store, split_uri
+from ossmount.stores.addresses import Address, Resolving
+from ossmount.stores.opening import StorePool, import_stores, open_store, resolve_addresses, split_uri
 from ossmount.stores.pacing import Pace, Paced
 
-__all__ = ["Pace", "Paced", "StorePool", "import_stores", "open_store", "split_uri"]
+__all__ = [
+    "Address",
+    "Pace",
+    "Paced",
+    "Resolving",
+    "StorePool",
+    "import_stores",
+    "open_store",
+    "resolve_addresses",
+    "split_uri",
+]

@@ -10,14 +10,19 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
 from ossmount.config import StoreSettings
 from ossmount.errors import OssmountError, SettingsError
 from ossmount.protocols import ObjectStore
+from ossmount.stores.addresses import Address, Resolving
 from ossmount.stores.wrappers import Backoff, Counting, Retrying
 from ossmount.uris import FILE_ROOT, HTTP_SCHEMES, parse_uri
+
+HASTY_SECONDS = 3.0
+"""For the one request that a mount may wait for before it serves."""
 
 READ_DEADLINE = 120.0
 """Seconds one call may take with all its retries (default of ``read_deadline``)."""
@@ -69,6 +74,26 @@ def import_stores(root_uris: Iterable[str]) -> None:
             import_module("ossmount.stores.oss")
 
 
+def resolve_addresses(root_uris: Iterable[str], settings: StoreSettings) -> dict[str, Address]:
+    """The addresses of the stores that have one; what fails is left out, and found out by the first read.
+
+    A mount waits for this, so a store that does not answer is soon given up.
+    """
+    hasty = replace(
+        settings,
+        connect_timeout=min(settings.connect_timeout, HASTY_SECONDS),
+        request_timeout=min(settings.request_timeout, HASTY_SECONDS),
+    )
+    found = {}
+    for root in root_uris:
+        with contextlib.suppress(OssmountError):
+            store = open_store(root, hasty)
+            if isinstance(store, Resolving):
+                found[root] = store.address()
+            store.close()
+    return found
+
+
 @runtime_checkable
 class Preparing(Protocol):
     """A store that makes its client at its first request unless it is told to do so before."""
@@ -82,7 +107,8 @@ class StorePool:
     """An ``OpenStore``: one store for each root, counted and retried, opened at its first use.
 
     Thread-safe. Belongs to one process: made after a fork, never before. ``wrap`` puts one more store
-    around each, inside of counting and retrying: it sees every single request.
+    around each, inside of counting and retrying: it sees every single request. ``opened`` is told of each
+    store before its first request.
     """
 
     def __init__(
@@ -90,9 +116,11 @@ class StorePool:
         settings: StoreSettings,
         deadline: float = READ_DEADLINE,
         wrap: Callable[[ObjectStore], ObjectStore] = lambda store: store,
+        opened: Callable[[ObjectStore], object] = lambda store: None,
     ) -> None:
         self._settings = settings
         self._wrap = wrap
+        self._opened = opened
         self._backoff = Backoff(retries=settings.retries, deadline=deadline)
         self._lock = threading.Lock()
         self._stores: dict[str, Retrying] = {}
@@ -111,6 +139,7 @@ class StorePool:
         with self._lock:
             if root_uri not in self._stores:
                 bare = open_store(root_uri, self._settings)
+                self._opened(bare)
                 self._bare.append(bare)
                 counted = Counting(self._wrap(bare))
                 self._counters.append(counted)

@@ -22,6 +22,7 @@ from ossmount.config import StoreSettings
 from ossmount.errors import ObjectMissing, StoreError, StoreUnavailable
 from ossmount.model import ListPage, ObjectId, ObjectInfo
 from ossmount.stores import s3_native
+from ossmount.stores.addresses import Address
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
 from ossmount.stores.list_xml import read_list_page
 from ossmount.stores.s3_errors import REDIRECT, changed, from_boto, from_native, native_answer
@@ -62,6 +63,7 @@ class S3Store:
         self._region = settings.region or self._session.region_name or ""
         self._client_made: S3Client | None = None
         self._native_made: NativeStore | None = None
+        self._address: Address | None = None
         self._extra: dict[str, Any] = {"RequestPayer": "requester"} if settings.requester_pays else {}
         self._bucket_seen = False
 
@@ -136,26 +138,31 @@ class S3Store:
     def _native(self) -> NativeStore:
         if (native := self._native_made) is not None:
             return native
-        client = self._client()
+        address = self.address()
         with self._lock:
             if self._native_made is None:
-                self._native_made = self._make_native(client)
+                self._native_made = s3_native.make_native(
+                    self._session, self._settings, self._bucket, *address
+                )
             return self._native_made
 
-    def _make_native(self, client: S3Client) -> NativeStore:
-        """obstore's client; on AWS it must know the bucket's region, which boto3 finds out by itself."""
-        if not self._region and is_aws(client):
-            self._region = discover_region(client, self._bucket)
-        region = self._region or FALLBACK_REGION
-        url = base_url(make_client(self._session, self._settings, region), self._bucket)
-        return s3_native.make_native(
-            self._session,
-            self._settings,
-            self._bucket,
-            url,
-            region,
-            ca_bundle(self._session),
-        )
+    def address(self) -> Address:
+        """See ``addresses.Resolving``. On AWS obstore must know the region, which boto3 finds by itself."""
+        if (known := self._address) is not None:
+            return known
+        client = self._client()
+        with self._lock:
+            if self._address is None:
+                if not self._region and is_aws(client):
+                    self._region = discover_region(client, self._bucket)
+                region = self._region or FALLBACK_REGION
+                url = base_url(make_client(self._session, self._settings, region), self._bucket)
+                self._address = Address(url, region, ca_bundle(self._session))
+            return self._address
+
+    def use_address(self, address: Address) -> None:
+        """See ``addresses.Resolving``."""
+        self._address = address
 
     def _list_page(self, request: dict[str, Any]) -> tuple[ListPage, str]:
         try:
@@ -184,7 +191,7 @@ class S3Store:
         if not redirected or self._settings.region or not is_aws(self._client()):
             return False
         with self._lock:
-            self._region, self._native_made = "", None
+            self._region, self._native_made, self._address = "", None, None
         return True
 
     def _sdk_range(self, target: ObjectId, start: int, length: int) -> bytes:

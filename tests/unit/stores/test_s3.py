@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ossmount.config import StoreSettings
 from ossmount.errors import AccessDenied, ObjectChanged, SettingsError, StoreError
 from ossmount.model import ObjectId
-from ossmount.stores import s3, s3_native
+from ossmount.stores import resolve_addresses, s3, s3_native
 from ossmount.stores.s3 import S3Store
 from ossmount.stores.s3_session import base_url, discover_region, make_client, make_session
 from tests.servers.http import RangeServer
@@ -292,3 +292,17 @@ def test_requester_pays_is_said(
     settings = StoreSettings(endpoint_url=http_ranges.url, transport=transport, requester_pays=True)
     assert read(S3Store("unit", settings)) == b"data"
     assert http_ranges.requests[-1][2]["x-amz-request-payer"] == "requester"
+
+
+def test_a_store_that_was_told_its_address_needs_no_client_of_boto3() -> None:
+    settings = StoreSettings(endpoint_url="http://127.0.0.1:9", region="eu-west-1", no_sign_request=True)
+    found = resolve_addresses(["s3://bucket", "file:///", "nothing://x"], settings)
+    assert list(found) == ["s3://bucket"]
+    assert found["s3://bucket"].region == "eu-west-1"
+    assert found["s3://bucket"].url.startswith("http://127.0.0.1:9")
+    store = S3Store("bucket", settings)
+    store.use_address(found["s3://bucket"])
+    store.prepare()
+    assert store._native_made is not None
+    assert store._client_made is None
+    store.close()

@@ -9,6 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Short, because the names of unix sockets below it end at 107 bytes.
 scratch=$(mktemp -d /tmp/osm.XXXXXX)
+# Tests of unprivileged processes keep their files below it: those may pass through, not look around.
+chmod 711 "$scratch"
 
 mounts_below() {
     # Field 5 of mountinfo is the mountpoint, with blanks as octal escapes. Deepest first.

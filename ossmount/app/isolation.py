@@ -30,12 +30,15 @@ def in_child(work: Callable[[], T]) -> T:
     """
     reading, writing = os.pipe()
     _flush_output()
+    # An interrupt between the fork and the block below would leave the child to nobody.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _run_and_exit(work, writing)
-    os.close(writing)
+        _run_and_exit(work, writing, before)
     try:
+        os.close(writing)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         result: T = _outcome(reading, pid)
     except BaseException:
         _end(pid)
@@ -43,9 +46,10 @@ def in_child(work: Callable[[], T]) -> T:
     return result
 
 
-def _run_and_exit(work: Callable[[], Any], writing: int) -> NoReturn:
+def _run_and_exit(work: Callable[[], Any], writing: int, mask: set[signal.Signals | int]) -> NoReturn:
     status = 0
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         outcome: tuple[str, Any] = ("result", work())
     except errors.OssmountError as error:
         outcome = ("error", encode_error(error))

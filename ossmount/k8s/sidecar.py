@@ -214,6 +214,8 @@ class Keeper:
         environment |= {
             "OSSMOUNT_RUNTIME_DIR": str(self._directory / ".run" / self.name),
             "XDG_CACHE_HOME": environment.get("XDG_CACHE_HOME", str(self._directory / ".cache")),
+            # The root may be read-only; what is fetched to be read once has no name and needs a place.
+            "TMPDIR": environment.get("TMPDIR", str(self._directory)),
         }
         job = Job(offer.sources, f"/dev/fd/{descriptor}", offer.options | credentials.options(keys))
         return start(job, environment, serving=self._serving, descriptor=descriptor)

@@ -153,7 +153,9 @@ def _open(path: Path | None) -> tuple[Path | None, IO[bytes]]:
             file.close()
         else:
             return path, file
-    return None, tempfile.TemporaryFile(prefix="ossmount-", buffering=0)
+    # Another process lists the same: beside its spool, since a read-only root may have no other place.
+    beside = None if path is None else path.parent
+    return None, tempfile.TemporaryFile(prefix="ossmount-", dir=beside, buffering=0)
 
 
 def pack_page(span: Span, page: ListPage) -> bytes:

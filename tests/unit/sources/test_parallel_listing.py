@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from pathlib import Path
 
@@ -32,6 +33,17 @@ def test_like_a_sorted_list(keys: set[str], page_size: int, prefix: str, concurr
     expected = sorted((key for key in keys if key.startswith(prefix)), key=key_order)
     assert listed(store, spool, prefix, concurrency) == expected
     spool.remove()
+
+
+def test_two_that_list_the_same_need_no_other_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # a read-only root has no such place
+    first = Spool(tmp_path / "listing", "s3://b/")
+    second = Spool(tmp_path / "listing", "s3://b/")
+    store = MemoryStore("s3://b", dict.fromkeys(("a", "b"), b"1"))
+    assert listed(store, second) == listed(store, first) == ["a", "b"]
+    first.remove()
+    second.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rows_stay_together() -> None:

@@ -13,7 +13,6 @@ from ossmount.errors import SettingsError
 from ossmount.protocols import OpenStore, Source
 from ossmount.sources.columns import parse_columns
 from ossmount.sources.label_sources import LabelledSource, label_source
-from ossmount.sources.layout import LabelsLayout, labels_layout
 from ossmount.sources.manifest import ManifestSource
 from ossmount.sources.object_list import ObjectListSource
 from ossmount.sources.prefix import PrefixSource
@@ -21,12 +20,10 @@ from ossmount.sources.readers import load_hook
 from ossmount.uris import HTTP_SCHEMES, parse_uri
 
 __all__ = [
-    "LabelsLayout",
     "ManifestSource",
     "ObjectListSource",
     "PrefixSource",
     "labelled",
-    "labels_layout",
     "open_source",
 ]
 

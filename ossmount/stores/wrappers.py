@@ -1,4 +1,4 @@
-"""Retry, limits and counting as object stores around an object store.
+"""Retry and counting as object stores around an object store.
 
 What may live here: concerns that every store shares. Touch it when a new one appears; a store's own
 oddities belong into the store. Wrappers know the interface and nothing of what is inside.
@@ -10,7 +10,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -136,89 +135,6 @@ def _behind(page: ListPage, last: str) -> str:
     """Where a listing goes on that has given ``page``."""
     ends = [last, *page.keys[-1:], *(prefix + _LAST_CHARACTER for prefix in page.prefixes[-1:])]
     return max(ends, key=lambda text: text.encode("utf-8", "surrogateescape"))
-
-
-class Limited:
-    """At most ``concurrency`` requests at once; optionally so many requests and bytes a second.
-
-    A rate is kept by spacing: each request books its share of the second, and waits for its turn.
-    """
-
-    def __init__(
-        self,
-        inner: ObjectStore,
-        concurrency: int,
-        requests_per_second: float = 0.0,
-        bytes_per_second: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._inner = inner
-        self._slots = threading.BoundedSemaphore(concurrency)
-        self._rates = [
-            (_Turnstile(rate, clock, sleep), unit)
-            for rate, unit in ((requests_per_second, 0), (bytes_per_second, 1))
-            if rate > 0
-        ]
-
-    def __repr__(self) -> str:
-        return f"Limited({self._inner!r})"
-
-    @property
-    def uri(self) -> str:
-        """See ``protocols.ObjectStore``."""
-        return self._inner.uri
-
-    def list(self, prefix: str, start_after: str = "", delimiter: str = "") -> Iterator[ListPage]:
-        """See ``protocols.ObjectStore``. Each page is one request; none is held while the reader works."""
-        pages = self._inner.list(prefix, start_after, delimiter)
-        while True:
-            with self._slot(0):
-                page = next(pages, None)
-            if page is None:
-                return
-            yield page
-
-    def head(self, key: str) -> ObjectInfo:
-        """See ``protocols.ObjectStore``."""
-        with self._slot(0):
-            return self._inner.head(key)
-
-    def get_range(self, target: ObjectId, start: int, length: int) -> bytes:
-        """See ``protocols.ObjectStore``."""
-        with self._slot(length):
-            return self._inner.get_range(target, start, length)
-
-    def close(self) -> None:
-        """See ``protocols.ObjectStore``."""
-        self._inner.close()
-
-    @contextmanager
-    def _slot(self, size: int) -> Iterator[None]:
-        for turnstile, counts_bytes in self._rates:
-            turnstile.wait(size if counts_bytes else 1)
-        with self._slots:
-            yield
-
-
-class _Turnstile:
-    """Lets ``rate`` units a second pass, evenly spaced."""
-
-    def __init__(self, rate: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
-        self._rate = rate
-        self._clock = clock
-        self._sleep = sleep
-        self._lock = threading.Lock()
-        self._free_at = clock()
-
-    def wait(self, units: int) -> None:
-        """Returns when it is the caller's turn; the next one waits until ``units`` have passed."""
-        with self._lock:
-            now = self._clock()
-            turn = max(now, self._free_at)
-            self._free_at = turn + units / self._rate
-        if turn > now:
-            self._sleep(turn - now)
 
 
 @dataclass(slots=True)

@@ -1,8 +1,7 @@
-"""Retry, limits and counting around the in-memory store, on a clock of the test's own."""
+"""Retry and counting around the in-memory store, on a clock of the test's own."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from ossmount.errors import DeadlineExceeded, ObjectChanged, ObjectMissing, StoreUnavailable, Throttled
 from ossmount.model import ListPage, ObjectId
-from ossmount.stores.wrappers import FIRST_PAUSE, LONGEST_PAUSE, Backoff, Counting, Limited, Retrying
+from ossmount.stores.wrappers import FIRST_PAUSE, LONGEST_PAUSE, Backoff, Counting, Retrying
 from tests.support.memory_store import MemoryStore
 
 
@@ -120,51 +119,6 @@ def test_listing_goes_on_behind_the_last_page(delimiter: str) -> None:
     assert clock.pauses
 
 
-def test_limited_concurrency() -> None:
-    running, most, lock = 0, 0, threading.Lock()
-    everyone = threading.Barrier(3)
-
-    def fault(verb: str, key: str) -> None:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        everyone.wait(timeout=20)  # three do run at once
-        with lock:
-            running -= 1
-
-    store = MemoryStore("s3://b", {"x": b"data"})
-    wanted = target(store)
-    store.fault = fault
-    limited = Limited(store, concurrency=3)
-    with ThreadPoolExecutor(12) as threads:
-        got = list(threads.map(lambda _: limited.get_range(wanted, 0, 4), range(12)))
-    assert got == [b"data"] * 12
-    assert most == 3
-
-
-def test_limited_rates() -> None:
-    store, clock = MemoryStore("s3://b", {"x": b"d" * 1000}), Clock()
-    wanted = target(store)
-    by_requests = Limited(store, 1, requests_per_second=10, clock=clock, sleep=clock.sleep)
-    for _ in range(11):
-        by_requests.head("x")
-    assert clock.now == pytest.approx(1001.0)
-    by_bytes = Limited(store, 1, bytes_per_second=500, clock=clock, sleep=clock.sleep)
-    for _ in range(3):
-        by_bytes.get_range(wanted, 0, 1000)
-    assert clock.now == pytest.approx(1005.0)
-
-
-def test_limited_listing_holds_no_slot_between_pages() -> None:
-    store = MemoryStore("s3://b", dict.fromkeys("abcdef", b"1"), page_size=2)
-    limited = Limited(store, concurrency=1)
-    seen = []
-    for page in limited.list(""):
-        seen += [limited.head(key).key for key in page.keys]
-    assert seen == list("abcdef")
-
-
 def test_counting() -> None:
     store = MemoryStore("s3://b", dict.fromkeys("abc", b"1234"), page_size=2)
     ticks = iter(range(1000))
@@ -194,7 +148,7 @@ def test_counting_loses_nothing_between_threads() -> None:
 
 def test_wrappers_close_what_is_inside() -> None:
     store = MemoryStore("s3://b")
-    wrapped = Retrying(Counting(Limited(store, 1)), Backoff())
+    wrapped = Retrying(Counting(store), Backoff())
     assert wrapped.uri == "s3://b"
     wrapped.close()
     assert store.closed

@@ -120,20 +120,16 @@ class Traced:
 
     def list(self, prefix: str, start_after: str = "", delimiter: str = "") -> Iterator[ListPage]:
         """See ``protocols.ObjectStore``. Each page is one request; the end is none."""
-        pages = self._inner.list(prefix, start_after, delimiter)
-        while True:
-            began, failure = time.time_ns(), None
-            try:
-                page = next(pages, None)
-            except Exception as error:
-                page, failure = None, error
-            if page is None and failure is None:
-                return
-            self._listed(prefix, began, failure)
-            if page is not None:
+        began = time.time_ns()
+        try:
+            for page in self._inner.list(prefix, start_after, delimiter):
+                self._listed(prefix, began)
                 yield page
+                began = time.time_ns()
+        except Exception as error:
+            self._listed(prefix, began, error)
 
-    def _listed(self, prefix: str, began: int, failure: Exception | None) -> None:
+    def _listed(self, prefix: str, began: int, failure: Exception | None = None) -> None:
         """The span of a page, or of its failure, which goes on from here."""
         attributes = {"ossmount.store": self.uri, "ossmount.prefix": prefix}
         with self._span("store.list", attributes=attributes, start_time=began):

@@ -86,13 +86,10 @@ class Paced:
 
     def list(self, prefix: str, start_after: str = "", delimiter: str = "") -> Iterator[ListPage]:
         """See ``protocols.ObjectStore``. Each page is one request."""
-        pages = self._inner.list(prefix, start_after, delimiter)
-        while True:
-            self._wait(0)
-            page = next(pages, None)
-            if page is None:
-                return
+        self._wait(0)
+        for page in self._inner.list(prefix, start_after, delimiter):
             yield page
+            self._wait(0)
 
     def head(self, key: str) -> ObjectInfo:
         """See ``protocols.ObjectStore``."""

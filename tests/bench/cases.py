@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ Report = Callable[[str, float, str], None]
 
 
 @dataclass
-class Case:
+class Case(ABC):
     """A named case and those who take part in it, by name."""
 
     name: str
@@ -49,9 +50,9 @@ class Case:
         """Who stands behind a name in this case."""
         return CONTESTANTS[name]
 
+    @abstractmethod
     def run(self, ground: Ground, contestant: Contestant, report: Report) -> None:
         """One round of one contestant. Raises TooSlow, Ended."""
-        raise NotImplementedError
 
 
 @contextmanager

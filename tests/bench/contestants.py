@@ -15,6 +15,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,20 +58,20 @@ class ReachedOssmount(Reached):
         return dict(json.loads(run.stdout)) if run.returncode == 0 else {}
 
 
-class Contestant:
+class Contestant(ABC):
     """One who takes part."""
 
-    name = ""
+    name: str
 
     def missing(self) -> str | None:
         """Why it cannot take part here; None if it can."""
         return None
 
+    @abstractmethod
     def reach(
         self, ground: Ground, store: NginxStore, bucket: str, scratch: Path
     ) -> contextlib.AbstractContextManager[Reached]:
         """Mounts ``bucket`` of ``store`` with everything it keeps below ``scratch``."""
-        raise NotImplementedError
 
 
 def needs(program: str, package: str) -> str | None:

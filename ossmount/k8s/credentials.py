@@ -43,7 +43,11 @@ STS_AUDIENCE = "sts.amazonaws.com"
 
 AWS_FILE, OSS_FILE, TOKEN_FILE, ROLE_FILE, CONFIG_FILE = "aws.json", "oss.json", "token", "role", "aws-config"
 
-_KEPT_AWS = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+_KEPT_AWS = (
+    *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE"),
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_STS", "AWS_STS_REGIONAL_ENDPOINTS"),
+)
+"""Variables that say where things are, not who asks."""
 
 
 @dataclass(frozen=True, slots=True)

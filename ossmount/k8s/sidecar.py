@@ -17,7 +17,7 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -140,18 +140,25 @@ class Keeper:
 
     def run(self) -> None:
         """Until the sidecar ends. What goes wrong is written to the error file, and another offer awaited."""
+        self._guarded(self._begin)
+        while not self._stop.wait(LOOK_SECONDS):
+            self._guarded(self._serve_one)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except OssmountError as error:
+            self._fail(error)
+        except OSError as error:
+            self._fail(MountError(f"{error.filename or SOCKET}: {error.strerror or error}"))
+
+    def _begin(self) -> None:
+        """Clears what an earlier sidecar said. Raises MountError where nothing can be fetched."""
         with contextlib.suppress(OSError), self._own() as own:
             own.remove(STATUS_FILE)
             own.remove(ERROR_FILE)
             if socket_is_missing(self._folder):
-                self._fail(MountError("no descriptor is offered: the sidecar was started anew"))
-        while not self._stop.wait(LOOK_SECONDS):
-            try:
-                self._serve_one()
-            except OssmountError as error:
-                self._fail(error)
-            except OSError as error:
-                self._fail(MountError(f"{error.filename or SOCKET}: {error.strerror or error}"))
+                raise MountError("no descriptor is offered: the sidecar was started anew")
 
     @contextlib.contextmanager
     def _own(self) -> Iterator[Folder]:

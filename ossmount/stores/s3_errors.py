@@ -36,8 +36,13 @@ THROTTLED = frozenset(
     | {"TooManyRequests", "BandwidthLimitExceeded", "RequestThrottled", "XMinioServerNotInitialized"}
 )
 CHANGED = frozenset({"PreconditionFailed", "412", "InvalidRange", "416"})
-WRONG_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"})
+WRONG_KEYS = frozenset(
+    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed", "InvalidToken"}
+    # What STS says of the token that it is to give keys for (AssumeRoleWithWebIdentity, Errors).
+    | {"InvalidIdentityToken", "IDPRejectedClaim", "InvalidClientTokenId"}
+)
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
+TEMPORARY = frozenset({"InternalError", "RequestTimeout", "IDPCommunicationError"})
 SKEWED = "RequestTimeTooSkewed"
 REDIRECT = frozenset(
     {"PermanentRedirect", "TemporaryRedirect", "301", "307", "IllegalLocationConstraintException"}
@@ -142,7 +147,7 @@ def from_answer(answer: Answer, bucket: str, key: str, region: str = "") -> Stor
         return denied(answer, place)
     if status == 503 and code == "ServiceUnavailable":
         return Throttled(f"{place}: the store is busy (503)", "lower the load")
-    if status >= 500 or code in {"InternalError", "RequestTimeout"} or not status:
+    if status >= 500 or code in TEMPORARY or not status:
         return StoreUnavailable(f"{place}: the store failed ({code or status})", "try again later")
     detail = answer.message or code or "no reason given"
     return StoreError(f"{place}: the store refused ({status} {detail})", "check --endpoint-url and --region")

@@ -27,6 +27,8 @@ ANSWERS = [
     (403, "AccessDenied", AccessDenied, "s3:GetObject"),
     (403, "InvalidAccessKeyId", AccessDenied, "wrong credentials"),
     (403, "SignatureDoesNotMatch", AccessDenied, "wrong credentials"),
+    (400, "InvalidIdentityToken", AccessDenied, "wrong credentials"),
+    (400, "IDPCommunicationError", StoreUnavailable, "IDPCommunicationError"),
     (400, "ExpiredToken", AccessDenied, "expired"),
     (403, "RequestTimeTooSkewed", AccessDenied, "clock"),
     (503, "SlowDown", Throttled, "fewer requests"),

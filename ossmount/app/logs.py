@@ -1,10 +1,15 @@
-"""Where a daemon's log goes: a file, the terminal of a foreground mount, or the system log."""
+"""Where a daemon's log goes: a file, the terminal of a foreground mount, or the system log; and its form.
+
+What may live here: lines of the log, and of what a command says beside it. Who may touch it: whoever adds
+a field or a place.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import logging.handlers
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +18,7 @@ from ossmount.errors import SettingsError
 
 SYSLOG_SOCKET = Path("/dev/log")
 _LINE = "%(asctime)s %(levelname)s %(processName)s[%(process)d] %(name)s: %(message)s"
+_SERVICE_LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _SYSLOG_LINE = "ossmount[%(process)d]: %(levelname)s %(name)s: %(message)s"
 
 
@@ -31,6 +37,24 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             fields["error"] = self.formatException(record.exc_info)
         return json.dumps(fields)
+
+
+def json_line(message: str, level: int = logging.INFO, error: BaseException | None = None) -> str:
+    """What a command says, as the log would: with the same keys, without the end of the line."""
+    about = (type(error), error, error.__traceback__) if error is not None else None
+    return JsonLines().format(logging.LogRecord("ossmount", level, "", 0, message, None, about))
+
+
+def say(message: str, form: str, level: int = logging.INFO) -> None:
+    """Says something to the user on standard error, beside the command's output."""
+    sys.stderr.write(f"{json_line(message, level) if form == 'json' else f'ossmount: {message}'}\n")
+
+
+def log_to_stderr(form: str) -> None:
+    """The log of a service that is no mount: the CSI driver, the sidecar."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if form == "json" else logging.Formatter(_SERVICE_LINE))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
 
 
 def set_up_logging(settings: MountSettings, *, terminal: bool, form: str = "text") -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import select
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from ossmount.app.daemon import in_background
 from ossmount.app.exporter import close_listener
 from ossmount.app.indexes import ChosenIndex, cache_directory, choose_index
 from ossmount.app.isolation import in_child
-from ossmount.app.logs import set_up_logging
+from ossmount.app.logs import say, set_up_logging
 from ossmount.app.notify import Service
 from ossmount.app.refreshing import MountRefresh, PinnedIndex
 from ossmount.app.runtime import MountRecord, read_record, remove_record
@@ -133,7 +132,8 @@ def mount(
     """
     mounting = prepare(sources, mountpoint, settings, foreground=foreground, report=report)
     if foreground:
-        return mounting.run(lambda: _say(f"serving {mountpoint}"))
+        form = settings.observability.log_format
+        return mounting.run(lambda: say(f"serving {mountpoint}", form))
     return in_background(mounting.run)
 
 
@@ -148,7 +148,7 @@ def prepare(
         place = check_directory(place.path, clean=settings.mount.clean)
     _check_cache(settings)
     chosen = choose_index(sources, settings, report)
-    _say(chosen.describe())
+    say(chosen.describe(), settings.observability.log_format)
     return Mounting(place, chosen, settings, foreground)
 
 
@@ -175,7 +175,8 @@ def _check_cache(settings: Settings) -> None:
     try:
         in_child(lambda: check_cache(settings.cache, directory / "blocks"))
     except CacheError as error:
-        _say(f"warning: {error}; going on without the disk cache")
+        form = settings.observability.log_format
+        say(f"warning: {error}; going on without the disk cache", form, logging.WARNING)
 
 
 def umount(mountpoint: str, lazy: bool = False) -> None:
@@ -186,7 +187,7 @@ def umount(mountpoint: str, lazy: bool = False) -> None:
     if record is None:
         return
     if not _wait_for_end(record.supervisor):
-        _say(f"warning: the daemon {record.supervisor} of {target} is still ending")
+        say(f"warning: the daemon {record.supervisor} of {target} is still ending", "text")
     elif read_record(str(target)) == record:
         remove_record(str(target))  # of a daemon that was killed and could not do so itself
 
@@ -223,8 +224,3 @@ def list_mounts() -> list[MountStatus]:
             )
         )
     return statuses
-
-
-def _say(line: str) -> None:
-    """A line for the user, beside the command's output."""
-    sys.stderr.write(f"ossmount: {line}\n")

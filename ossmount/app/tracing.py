@@ -8,14 +8,12 @@ Who may touch it: whoever wants to see another step. Keys are attributes of span
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.util import find_spec
-from types import FrameType
 from typing import Any, Protocol
 
 from ossmount.fs.filesystem import Reading
@@ -79,27 +77,7 @@ def open_tracer() -> ExportingTracer | None:
     resource = resources.Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "ossmount")})
     provider = sdk.TracerProvider(resource=resource)
     provider.add_span_processor(export.BatchSpanProcessor(otlp.OTLPSpanExporter()))
-    tracer = ExportingTracer(provider)
-    _flush_before_sigterm(tracer)
-    return tracer
-
-
-def _flush_before_sigterm(tracer: ExportingTracer) -> None:
-    """Where SIGTERM would end the process at once, it ends it with its spans sent.
-
-    A worker whose mount has gone gets it while it closes its rooms, when it no longer waits for it.
-    """
-
-    def end(signum: int, _frame: FrameType | None) -> None:
-        tracer.flush()
-        signal.signal(signum, signal.SIG_DFL)
-        signal.raise_signal(signum)
-
-    if (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    ):
-        signal.signal(signal.SIGTERM, end)
+    return ExportingTracer(provider)
 
 
 class Traced:

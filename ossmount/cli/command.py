@@ -28,6 +28,7 @@ class Context:
         self.environment = environment
         self.out = out or sys.stdout
         self.debug = False
+        self.log_format = "text"
         self._app = app
 
     @cached_property
@@ -44,6 +45,7 @@ class Context:
         """The settings of all layers. Raises SettingsError."""
         composed = settings_of(arguments.given or [], arguments.config, self.environment)
         self.debug = composed.mount.log_level == "debug"
+        self.log_format = composed.observability.log_format
         return composed
 
 

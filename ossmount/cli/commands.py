@@ -72,7 +72,7 @@ def mount(context: Context, arguments: argparse.Namespace) -> int:
     sources, mountpoint = split_paths(arguments.paths, "mountpoint", settings, _MOUNT_USAGE)
     if arguments.fake:
         return 0
-    with progress_on() as report:
+    with progress_on(form=context.log_format) as report:
         return context.app.mount(
             sources, mountpoint, settings, foreground=arguments.foreground, report=report
         )
@@ -163,7 +163,7 @@ def warm(context: Context, arguments: argparse.Namespace) -> int:
             limit = parse_size(arguments.bytes)
         except ValueError as error:
             raise SettingsError(f"--bytes: {error}") from error
-    with progress_on() as report:
+    with progress_on(form=context.log_format) as report:
         done = context.app.warm(
             arguments.mountpoint, arguments.paths, label=arguments.label, limit=limit, report=report
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import logging
 import os
 import sys
 import traceback
@@ -45,21 +46,28 @@ def main(
     try:
         return _run(context, words)
     except OssmountError as error:
-        return _fail(context, printable(str(error)), error.exit_status)
-    except KeyboardInterrupt:
-        return _fail(context, "interrupted", INTERRUPTED)
+        return _fail(context, printable(str(error)), error.exit_status, error)
+    except KeyboardInterrupt as error:
+        return _fail(context, "interrupted", INTERRUPTED, error)
     except BrokenPipeError:
         _silence_stdout()
         return 128 + 13
     except Exception as error:  # the outermost frame: no traceback on a user's terminal
         line = printable(f"internal error: {type(error).__name__}: {error}")
-        return _fail(context, f"{line}; run it again with --log-level debug and report it", INTERNAL_ERROR)
+        line = f"{line}; run it again with --log-level debug and report it"
+        return _fail(context, line, INTERNAL_ERROR, error)
 
 
-def _fail(context: Context, line: str, status: int) -> int:
-    if context.debug:
-        traceback.print_exc()
-    print(f"ossmount: {line}", file=sys.stderr)  # noqa: T201 - the error line itself
+def _fail(context: Context, line: str, status: int, error: BaseException) -> int:
+    if context.log_format == "json":
+        from ossmount.app.logs import json_line
+
+        line = json_line(line, logging.ERROR, error if context.debug else None)
+    else:
+        if context.debug:
+            traceback.print_exc()
+        line = f"ossmount: {line}"
+    print(line, file=sys.stderr)  # noqa: T201 - the error line itself
     return status
 
 
@@ -69,8 +77,10 @@ def _silence_stdout() -> None:
 
 
 def _run(context: Context, words: list[str]) -> int:
-    # Known before the settings are, so that an error while they are made has its traceback too.
-    context.debug = any(a == "--log-level" and b == "debug" for a, b in itertools.pairwise(words))
+    # Known before the settings are, so that an error while they are made has its traceback and form too.
+    context.debug = ("--log-level", "debug") in itertools.pairwise(words)
+    if ("--log-format", "json") in itertools.pairwise(words):
+        context.log_format = "json"
     if not words:
         sys.stderr.write(overview())
         return SettingsError.exit_status

@@ -34,7 +34,7 @@ def index_refresh(context: Context, arguments: argparse.Namespace) -> int:
     """Builds the next generation and shows what is different."""
     settings = context.settings(arguments)
     rows: list[dict[str, Any]] = []
-    with _report_file(arguments.report) as write, progress_on() as report:
+    with _report_file(arguments.report) as write, progress_on(form=context.log_format) as report:
 
         def note(change: Any) -> None:
             write(change)
@@ -59,7 +59,7 @@ def index_push_arguments(parser: argparse.ArgumentParser) -> None:
 def index_push(context: Context, arguments: argparse.Namespace) -> int:
     """Publishes an index."""
     settings = context.settings(arguments)
-    with progress_on() as report:
+    with progress_on(form=context.log_format) as report:
         pushed = context.app.push_index(arguments.index, arguments.uri, settings, report)
     if arguments.json:
         print_json(context.out, as_fields(pushed))
@@ -81,7 +81,7 @@ def index_pull_arguments(parser: argparse.ArgumentParser) -> None:
 def index_pull(context: Context, arguments: argparse.Namespace) -> int:
     """Fetches a published index and shows what it says of itself."""
     settings = context.settings(arguments)
-    with progress_on() as report:
+    with progress_on(form=context.log_format) as report:
         info = context.app.pull_index(arguments.uri, arguments.index, settings, report)
     show_info(context, info, arguments.json)
     return 0
@@ -133,7 +133,7 @@ def verify(context: Context, arguments: argparse.Namespace) -> int:
         else:
             _write_row(context.out, difference)
 
-    with progress_on() as report:
+    with progress_on(form=context.log_format) as report:
         found = context.app.verify(arguments.target, settings, report, note, contents=arguments.contents)
     if arguments.json:
         print_json(context.out, as_fields(found) | {"found": rows})

@@ -47,7 +47,7 @@ def index_build(context: Context, arguments: argparse.Namespace) -> int:
     """Builds an index and shows what it says of itself."""
     settings = context.settings(arguments)
     sources, path = split_paths(arguments.paths, "index", settings, _BUILD_USAGE)
-    with progress_on() as report:
+    with progress_on(form=context.log_format) as report:
         info = context.app.build_index(sources, path, settings, report)
     show_info(context, info, arguments.json)
     return 0

@@ -71,16 +71,22 @@ class _Display(Protocol):
 
 
 class PlainLines:
-    """A line every few seconds, for logs and pipes."""
+    """A line every few seconds, for logs and pipes; ``form`` is that of the log, ``text`` or ``json``."""
 
     interval = PLAIN_INTERVAL
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, form: str = "text") -> None:
         self._stream = stream
+        self._form = form
 
     def show(self, progress: Progress, so_far: Pace) -> None:
         """Prints the line."""
-        print(describe(progress, so_far), file=self._stream, flush=True)
+        line = describe(progress, so_far)
+        if self._form == "json":
+            from ossmount.app.logs import json_line
+
+            line = json_line(line)
+        print(line, file=self._stream, flush=True)
 
     def close(self) -> None:
         """Nothing to end."""
@@ -147,10 +153,11 @@ class ProgressReport:
 
 
 @contextmanager
-def progress_on(stream: TextIO | None = None) -> Iterator[Report]:
-    """A report on ``stream`` (standard error), fit for what it is."""
+def progress_on(stream: TextIO | None = None, form: str = "text") -> Iterator[Report]:
+    """A report on ``stream`` (standard error), fit for what it is, in the form of the log."""
     target = stream or sys.stderr
-    display: TerminalLine | PlainLines = TerminalLine(target) if target.isatty() else PlainLines(target)
+    drawn = target.isatty() and form == "text"
+    display: TerminalLine | PlainLines = TerminalLine(target) if drawn else PlainLines(target, form)
     try:
         yield ProgressReport(display)
     finally:

@@ -144,19 +144,21 @@ async def _work(number: int, plan: Plan) -> Status:
         stopped.set()
         acceptor.stop()
 
-    async with plan.serve(number) as fs, trio.open_nursery() as nursery:
-        await nursery.start(_on_sigterm, stop)
-        pusher = Pusher()
-        plan.operations.bind(
-            fs, acceptor.pass_on, acceptor.pass_on_if_more, pusher.push_nowait, acceptor.suspend
-        )
-        report_ready(plan, number)
-        await pyfuse3.main(IDLE_LOOPS, plan.settings.max_background + SPARE_LOOPS)
-        acceptor.pass_on()
-        if not stopped.is_set():
-            report_ended(plan, number)
-        pusher.close()
-        nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        async with plan.serve(number) as fs:
+            await nursery.start(_on_sigterm, stop)
+            pusher = Pusher()
+            plan.operations.bind(
+                fs, acceptor.pass_on, acceptor.pass_on_if_more, pusher.push_nowait, acceptor.suspend
+            )
+            report_ready(plan, number)
+            await pyfuse3.main(IDLE_LOOPS, plan.settings.max_background + SPARE_LOOPS)
+            acceptor.pass_on()
+            if not stopped.is_set():
+                report_ended(plan, number)
+            pusher.close()
+        # Not before: the supervisor's SIGTERM may come while the rooms close, and must not cut that short.
+        _stop_listening(nursery)
     return Status.STOPPED if stopped.is_set() else Status.SESSION_ENDED
 
 
@@ -165,9 +167,11 @@ async def _fetch_ahead(number: int, plan: Plan) -> Status:
     if plan.prefetch is None:
         raise MountError("a prefetcher was asked for without what it should run")
     async with trio.open_nursery() as nursery:
-        await nursery.start(_on_sigterm, nursery.cancel_scope.cancel)
-        await plan.prefetch(number)
-        await trio.sleep_forever()
+        with trio.CancelScope() as fetching:
+            await nursery.start(_on_sigterm, fetching.cancel)
+            await plan.prefetch(number)
+            await trio.sleep_forever()
+        _stop_listening(nursery)
     return Status.STOPPED
 
 
@@ -178,3 +182,9 @@ async def _on_sigterm(
         task_status.started()
         async for _ in signals:
             stop()
+
+
+def _stop_listening(nursery: trio.Nursery) -> None:
+    """Ends the task that waits for SIGTERM; one not seen yet must not kill the process at last."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # trio raises it again with the old handler
+    nursery.cancel_scope.cancel()

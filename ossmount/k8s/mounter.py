@@ -11,6 +11,7 @@ What may live here: that hand-shake. Who may touch it: whoever changes it togeth
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ from ossmount.app.mounting import prepare
 from ossmount.config import Settings, compose, from_environment, parse_value
 from ossmount.errors import MountError, OssmountError
 from ossmount.model import Progress
+
+log = logging.getLogger(__name__)
 
 ORIGIN = "volume attribute"
 
@@ -66,7 +69,7 @@ def _tell(message: dict[str, Any]) -> None:
     try:
         os.write(1, json.dumps(message).encode() + b"\n")
     except BrokenPipeError:
-        sys.stderr.write("ossmount: whoever started this mount is gone\n")
+        log.warning("whoever started this mount is gone")
 
 
 def _serving() -> None:

@@ -12,7 +12,6 @@ import re
 import signal
 import socket
 import stat
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,8 @@ from pathlib import Path
 
 import grpc
 
+from ossmount.app.logs import log_to_stderr
+from ossmount.config import compose, from_environment
 from ossmount.errors import MountError, SettingsError
 from ossmount.k8s import schema
 from ossmount.k8s.attributes import Policy
@@ -65,9 +66,7 @@ class Driver:
         """Serves until SIGTERM or SIGINT. Raises SettingsError, MountError."""
         self._check()
         path = socket_path(self.endpoint)
-        logging.basicConfig(
-            stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
+        log_to_stderr(compose(from_environment(environment)).observability.log_format)
         claim_socket(path)
         stop = threading.Event()
         with _signals(stop), contextlib.ExitStack() as stack:

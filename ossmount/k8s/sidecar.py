@@ -22,6 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ossmount.app.isolation import encode_error
+from ossmount.app.logs import log_to_stderr
+from ossmount.config import compose, from_environment
 from ossmount.errors import MountError, OssmountError, SettingsError
 from ossmount.k8s import credentials
 from ossmount.k8s.exchange import (
@@ -62,9 +64,7 @@ class Sidecar:
 
     def run(self, environment: Mapping[str, str]) -> int:
         """Serves until SIGTERM. Raises SettingsError where there is nothing to serve."""
-        logging.basicConfig(
-            stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
+        log_to_stderr(compose(from_environment(environment)).observability.log_format)
         stop = threading.Event()
         with _ended_by_signals(stop):
             keepers = [

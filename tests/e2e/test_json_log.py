@@ -1,5 +1,7 @@
 """``--log-format json``: every line that a foreground mount writes is an object with the same keys.
 
+That holds for what the command says to its user, too.
+
 Touch it when the log gets another field.
 """
 
@@ -18,7 +20,6 @@ import pytest
 from tests.support.command import Home
 from tests.support.mounting import is_mounted, needs_fuse, wait_for
 
-SAID = "ossmount: "
 KEYS = {"time", "level", "logger", "pid", "message"}
 
 
@@ -55,10 +56,11 @@ def test_every_line_is_an_object_with_fixed_keys(home: Home, tmp_path: Path, to_
         process.wait()
     assert process.returncode == 0, err + home.log
     written = home.log if to_file else err
-    # On the terminal, what the command itself says to its user stands between the lines of the log.
-    lines = [json.loads(line) for line in written.splitlines() if to_file or not line.startswith(SAID)]
+    lines = [json.loads(line) for line in written.splitlines()]
+    said = [json.loads(line) for line in err.splitlines()]
     assert any("lost" in line["message"] for line in lines)
-    for line in lines:
+    assert f"serving {path}" in [line["message"] for line in said]
+    for line in lines + said:
         assert set(line) - {"error"} == KEYS
         assert isinstance(line["pid"], int)
     assert home.left_behind() == []

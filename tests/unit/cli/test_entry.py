@@ -157,6 +157,31 @@ def test_debug_shows_the_traceback(words: tuple[str, ...], capsys: pytest.Captur
     assert error.endswith("ossmount: what\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "environment"), [(("--log-format", "json"), {}), ((), {"OSSMOUNT_LOG_FORMAT": "json"})]
+)
+@pytest.mark.parametrize("failure", [errors.AccessDenied("what", "do"), ZeroDivisionError("oh")])
+def test_an_error_is_an_object_where_the_log_is(
+    words: tuple[str, ...],
+    environment: dict[str, str],
+    failure: Exception,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run("s3://b", "/m", *words, app=FakeApplication(failure), **environment)
+    said = json.loads(capsys.readouterr().err)
+    assert (said["level"], said["logger"]) == ("error", "ossmount")
+    assert said["message"].startswith(("what; do", "internal error: ZeroDivisionError: oh"))
+    assert "error" not in said, "the traceback is for --log-level debug"
+
+
+def test_a_mistake_on_the_command_line_is_an_object_too(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("mount", "--log-format", "json", "--log-level", "debug", "--no-such-flag", "s3://b", "/m")
+    assert run(*words) == (2, "")
+    said = json.loads(capsys.readouterr().err)
+    assert "--no-such-flag" in said["message"]
+    assert "Traceback" in said["error"]
+
+
 def test_an_error_with_control_characters_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     run("s3://b", "/m", app=FakeApplication(errors.StoreError("key 'a\nb\x1b[2J' \udcff")))
     assert capsys.readouterr().err == "ossmount: key 'a\\nb\\x1b[2J' \\udcff\n"

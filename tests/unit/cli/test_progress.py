@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 
 import pytest
@@ -71,6 +72,15 @@ def test_plain_lines_come_now_and_then_and_at_the_end() -> None:
         "listing: 100 of 120 keys",
         "listing: 120 of 120 keys",
     ]
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["pipe", "terminal"])
+def test_lines_are_objects_where_the_log_is(stream: io.StringIO) -> None:
+    with progress_on(stream, "json") as report:
+        report(listing(0, 10))
+        report(listing(10, 10))
+    [line] = stream.getvalue().splitlines()
+    assert json.loads(line)["message"].startswith("listing: 10 of 10 keys")
 
 
 def test_a_terminal_line_is_drawn_over_itself_and_ended() -> None:

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import trio
 
 from ossmount.config import MountSettings
 from ossmount.errors import AccessDenied, IndexDamaged, ManifestError, MountError, OssmountError
 from ossmount.fuse.accept import Token
-from ossmount.fuse.worker import Kind, Plan, _report_failure, _sole_cause, failure_of, report_ready
+from ossmount.fuse.worker import (
+    Kind,
+    Plan,
+    Status,
+    _report_failure,
+    _sole_cause,
+    failure_of,
+    report_ready,
+    run_child,
+)
 
 
 def reported(error: Exception | None) -> dict[str, Any]:
@@ -63,3 +77,81 @@ def test_groups_around_one_error_are_taken_off() -> None:
     assert _sole_cause(ExceptionGroup("", [ExceptionGroup("", [error])])) is error
     two = ExceptionGroup("", [error, ValueError()])
     assert _sole_cause(two) is two
+
+
+# -- the end of a child -----------------------------------------------------------------------------------
+
+
+class Operations:
+    """Takes what a worker is bound to."""
+
+    def bind(self, *_: Any) -> None:
+        """Nobody asks."""
+
+
+@asynccontextmanager
+async def slow_to_close(told: int, go_on: int) -> AsyncIterator[Any]:
+    """Says that it closes, and that it has closed once it is let."""
+    try:
+        yield None
+    finally:
+        with trio.CancelScope(shield=True):
+            os.write(told, b"closing ")
+            await trio.lowlevel.wait_readable(go_on)
+            os.write(told, b"closed")
+
+
+def ended(kind: Kind, plan: Callable[[int, int], Plan], before: Callable[[int], None]) -> tuple[bytes, int]:
+    """What a child said until its end, and its status; it gets SIGTERM while it closes its rooms."""
+    told, telling = os.pipe()
+    letting, let = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os._exit(run_child(kind, 0, plan(telling, letting)))
+    os.close(telling)
+    before(child)
+    said = os.read(told, 8)
+    os.kill(child, signal.SIGTERM)
+    os.write(let, b"!")
+    said += os.read(told, 6)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    for end in (told, letting, let):
+        os.close(end)
+    return said, status
+
+
+def test_sigterm_cuts_no_workers_end_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor sends it as soon as it hears that the mount has ended."""
+
+    async def unmounted(*_: Any) -> None:
+        """The kernel's connection is gone at once."""
+
+    monkeypatch.setattr("ossmount.fuse.worker.pyfuse3.main", unmounted)
+
+    def plan(telling: int, letting: int) -> Plan:
+        ready = os.open(os.devnull, os.O_WRONLY)
+        operations = cast("Any", Operations())
+        serve = cast("Any", lambda _: slow_to_close(telling, letting))
+        return Plan(MountSettings(), serve, None, operations, Token(1), ready)
+
+    assert ended(Kind.WORKER, plan, lambda _: None) == (b"closing closed", Status.SESSION_ENDED)
+
+
+def test_a_second_sigterm_cuts_no_prefetchers_end_short(tmp_path: Path) -> None:
+    fetching = tmp_path / "fetching"
+    os.mkfifo(fetching)
+
+    def plan(telling: int, letting: int) -> Plan:
+        async def prefetch(_: int) -> None:
+            async with slow_to_close(telling, letting):
+                fetching.write_text("now")
+                await trio.sleep_forever()
+
+        ready = os.open(os.devnull, os.O_WRONLY)
+        return Plan(MountSettings(), cast("Any", None), prefetch, cast("Any", None), Token(1), ready)
+
+    def first(child: int) -> None:
+        assert fetching.read_text() == "now"
+        os.kill(child, signal.SIGTERM)
+
+    assert ended(Kind.PREFETCHER, plan, first) == (b"closing closed", Status.STOPPED)

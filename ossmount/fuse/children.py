@@ -172,6 +172,15 @@ class Children:
             child.quick_deaths, child.given_up = 0, False
             self.start(child)
 
+    def return_to(self, plan: Plan) -> None:
+        """Ends those that live, whose successors get ``plan``; starts all others with it at once."""
+        self.plan = plan
+        self.send(signal.SIGTERM)
+        for child in self.members:
+            child.quick_deaths, child.given_up = 0, False
+            if child.pid is None:
+                self.start(child)
+
     def send(self, signum: int, kind: Kind | None = None) -> None:
         """Sends a signal to all children, or to all of one kind."""
         for child in self.alive():

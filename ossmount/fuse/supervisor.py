@@ -302,9 +302,7 @@ class Supervisor(Supervising):
             self._failure = self._failure or error
             self._ended = True
         elif kind is Kind.WORKER and self._swap is not None and self._swap.phase is Phase.STARTING:
-            self._children.plan = self._swap.old
-            self._children.send(signal.SIGTERM)  # they are started anew, with the plan that worked
-            self._end_swap(error)
+            self._fall_back(self._swap, error)
 
     def _on_deaths(self, deaths: Sequence[Death]) -> None:
         """Nobody may notice that children died: token, successors, and the requests they had accepted."""
@@ -321,7 +319,8 @@ class Supervisor(Supervising):
             self._go_on_with_swap()
             return
         for death in deaths:
-            self._replace(death)
+            if death.child.pid is None:  # else a swap that failed has started it meanwhile
+                self._replace(death)
         if any(death.status != Status.STOPPED for death in workers) and self._session.resend():
             self._resends += 1
 
@@ -335,6 +334,8 @@ class Supervisor(Supervising):
             log.error("%s again and again: going on without it, first reads will be slower", death)
         elif self.statistics()["workers"]:
             log.error("%s again and again: going on without it", death)
+        elif self._swap is not None and self._swap.phase is Phase.STARTING:
+            self._fall_back(self._swap, MountError(f"{death} again and again", "see the log for the reason"))
         else:
             self._failure = MountError(f"{death} again and again", "see the log for the reason")
             self._ended = True
@@ -359,6 +360,11 @@ class Supervisor(Supervising):
             self._children.send(signal.SIGKILL)
         else:
             self._timers.later(PATIENCE_SECONDS, partial(self._hurry, swap, last=True))
+
+    def _fall_back(self, swap: Swap, error: OssmountError) -> None:
+        """The new plan does not work: children that still try it end, and all start with the old one."""
+        self._children.return_to(swap.old)
+        self._end_swap(error)
 
     def _end_swap(self, error: OssmountError | None) -> None:
         swap, self._swap = self._swap, None

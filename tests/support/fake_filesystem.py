@@ -260,3 +260,9 @@ async def serve_and_linger(number: int) -> AsyncIterator[FakeFileSystem]:
     """Closes its stores for ever."""
     yield FakeFileSystem(small_tree())
     await trio.sleep_forever()
+
+
+@asynccontextmanager
+async def serve_next(number: int) -> AsyncIterator[FakeFileSystem]:
+    """Another generation of the small tree: it has a file more."""
+    yield FakeFileSystem({**small_tree(), "new": 3})

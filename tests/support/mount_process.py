@@ -1,8 +1,8 @@
 """A process that mounts a fake: ``python -m tests.support.mount_process MOUNTPOINT FACTORY WORKERS``.
 
 Prints ``serving`` when the mount serves. FACTORY is ``module:function``, what ``run_mount`` calls serve;
-``--prefetch`` names a prefetcher likewise, ``--control`` a FIFO that takes the commands ``stop`` and
-``statistics``.
+``--prefetch`` names a prefetcher likewise, ``--control`` a FIFO that takes the commands ``stop``,
+``statistics`` and ``swap FACTORY``.
 """
 
 from __future__ import annotations
@@ -34,8 +34,12 @@ def callbacks(control: str | None) -> Callbacks:
         fd = os.open(control, os.O_RDWR | os.O_NONBLOCK)
 
         def obey(supervisor: Supervising) -> None:
-            if os.read(fd, 100) == b"stop\n":
+            command, _, factory = os.read(fd, 200).decode().rstrip("\n").partition(" ")
+            if command == "stop":
                 supervisor.stop()
+            elif command == "swap":
+                begun = supervisor.swap(named(factory), None, lambda _, error: log.info("swapped: %s", error))
+                log.info("swap begun: %s", begun)
             else:
                 log.info("statistics %s", dict(supervisor.statistics()))
 

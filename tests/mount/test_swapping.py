@@ -1,0 +1,90 @@
+"""The swap to another file system under a live mount, and the way back where that does not work.
+
+Touch it when a swap's steps change (ossmount/fuse/swapping.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.mount.conftest import FAKES
+from tests.support.fake_filesystem import content, small_tree
+from tests.support.mounting import Mounted, needs_fuse
+
+pytestmark = [pytest.mark.fuse, needs_fuse, pytest.mark.timeout(90)]
+
+Mount = Callable[..., Mounted]
+
+
+class Swapping:
+    """A mount of the small tree that can be told to swap."""
+
+    def __init__(self, mount: Mount, tmp_path: Path) -> None:
+        self._control = tmp_path / "control"
+        os.mkfifo(self._control)
+        self.mounted = mount("serve_small", 2, "--control", str(self._control))
+
+    def swap(self, factory: str) -> str:
+        """Swaps to what ``factory`` serves; with what it ended ("None": in order)."""
+        before = self.ends()
+        self._control.write_text(f"swap {FAKES}:{factory}\n")
+        self.mounted.wait_for(lambda: len(self.ends()) > len(before), 30)
+        return self.ends()[-1]
+
+    def ends(self) -> list[str]:
+        return [
+            line.partition("swapped: ")[2] for line in self.mounted.log.splitlines() if "swapped: " in line
+        ]
+
+    def names(self) -> set[str]:
+        return set(os.listdir(self.mounted.path))  # noqa: PTH208 - of a mount, as programs do
+
+    def serves_as_before(self) -> bool:
+        """The old tree with its contents, by two workers."""
+        self.mounted.wait_for(lambda: len(self.mounted.children()) == 2)
+        sizes = small_tree()
+        whole = (self.mounted.path / "big").read_bytes() == content("big", sizes["big"])
+        return whole and "new" not in self.names()
+
+
+@pytest.fixture
+def swapping(mount: Mount, tmp_path: Path) -> Swapping:
+    return Swapping(mount, tmp_path)
+
+
+def test_there_and_back(swapping: Swapping) -> None:
+    before = swapping.mounted.children()
+    assert swapping.swap("serve_next") == "None"
+    assert "new" in swapping.names()
+    assert set(before).isdisjoint(swapping.mounted.children())
+    assert swapping.swap("serve_small") == "None"
+    assert swapping.serves_as_before()
+
+
+@pytest.mark.parametrize(
+    ("factory", "reason"),
+    [("serve_nothing", "the index is truncated; build it again"), ("serve_and_die", "again and again")],
+)
+def test_new_workers_that_fail_leave_the_old_ones_serving(
+    swapping: Swapping, factory: str, reason: str
+) -> None:
+    """One says why it cannot start; the other is killed before it can say anything."""
+    with (swapping.mounted.path / "big").open("rb", buffering=0) as stream:
+        assert stream.read(10) == content("big", 10)
+        assert reason in swapping.swap(factory)
+        assert stream.read(10) == content("big", 20)[10:], "who has a file open notices nothing"
+    assert swapping.serves_as_before()
+    assert swapping.swap("serve_next") == "None", "another try may work"
+    assert "new" in swapping.names()
+    assert swapping.mounted.unmount() == 0
+
+
+def test_a_swap_that_failed_leaves_no_process(swapping: Swapping) -> None:
+    swapping.swap("serve_nothing")
+    assert swapping.serves_as_before()
+    assert swapping.mounted.unmount() == 0
+    assert swapping.mounted.children() == []

@@ -7,7 +7,7 @@ block. Threads appear in one place, the fetcher of :mod:`ossmount.readahead`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ossmount.model import (
     Attributes,
@@ -60,6 +60,33 @@ class ObjectStore(Protocol):
 
 OpenStore = Callable[[str], ObjectStore]
 """Gives the (shared, cached) store for a root URI such as ``s3://bucket``."""
+
+
+class Transfers(Protocol):
+    """GETs under way without a thread for each. Belongs to one thread; no method waits."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when :meth:`work` has something to do."""
+        ...
+
+    def start(
+        self, target: ObjectId, start: int, length: int, arrived: Callable[[bytes | None], None]
+    ) -> bool:
+        """Sends the GET of ``ObjectStore.get_range``; False where it has to be made that way.
+
+        A later :meth:`work` calls ``arrived``: with the bytes, exactly as asked for, or with None where
+        ``get_range`` is to be asked instead, which will tell what is wrong.
+        """
+        ...
+
+    def work(self) -> None:
+        """Takes in what has come. To be called now and then even while there is nothing to read."""
+        ...
+
+    def close(self) -> None:
+        """Ends what is under way; ``arrived`` is not called any more."""
+        ...
+
 
 Report = Callable[[Progress], None]
 """Where long work says how far it is. Called often; the receiver decides how often it shows."""
@@ -153,6 +180,7 @@ class BlockCache(Protocol):
         ...
 
 
+@runtime_checkable
 class PartialBlockCache(BlockCache, Protocol):
     """A block cache that also gives parts of blocks, and tells what it has."""
 

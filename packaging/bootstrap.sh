@@ -210,7 +210,7 @@ make_venv() {
     optional_package mandoc mandoc
     optional osstorchconnector osstorchconnector --no-deps osstorchconnector safetensors
     optional s3torchconnector s3torchconnector --no-deps s3torchconnector s3torchconnectorclient
-    "$venv/bin/python" -c 'import lmdb, obstore, opendal, pyfuse3, trio' ||
+    "$venv/bin/python" -c 'import lmdb, obstore, opendal, pycurl, pyfuse3, trio' ||
         die "the environment was made but does not import" "remove $venv and run this again"
 }
 

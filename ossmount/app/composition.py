@@ -33,6 +33,7 @@ from ossmount.protocols import Index, ObjectStore
 from ossmount.readahead import DatasetPlanner, Fetcher, Observer, Prefetcher, Warming, observation_pipe
 from ossmount.readahead.window import own_window_of
 from ossmount.stores import Address, Pace, Paced, Resolving, StorePool
+from ossmount.stores.curl_transfers import CurlTransfers
 
 PUSHED_ONLY_BUDGET = 1 << 30
 """Bytes read ahead where there is no disk cache to hold them: the page cache is all there is."""
@@ -147,7 +148,8 @@ def compose_parts(plan: Plan, stack: ExitStack, *, ahead: bool = False) -> Parts
     cache = open_cache(plan.settings.cache, cache_directory(plan.settings.cache) / "blocks")
     stack.callback(cache.close)
     memory, disk = layers_of(cache)
-    fetcher = Fetcher(pool, disk, plan.settings.readahead, memory=memory)
+    transfers = CurlTransfers(pool.find, plan.settings.store)
+    fetcher = Fetcher(pool, disk, plan.settings.readahead, memory=memory, transfers=transfers)
     pool.on_throttled = fetcher.throttled
     return Parts(index, pool, cache, fetcher, tracer)
 

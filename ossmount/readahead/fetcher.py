@@ -1,7 +1,7 @@
-"""The fetcher: executes plans. The one place where blocking calls, threads and the trio loop meet.
+"""The fetcher: executes plans: what is fetched now, what next, what again.
 
-Everything here runs on the trio loop but :meth:`Fetcher._perform`, which runs in a worker thread. One
-flight per block for all who wait; demand overtakes prefetch; requests and bytes in flight are bounded.
+Everything here runs on the trio loop; how bytes come is :mod:`ossmount.readahead.delivery`'s. One flight per
+block for all who wait; demand overtakes prefetch; requests and bytes in flight are bounded.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import trio
 from ossmount.config import ReadaheadSettings
 from ossmount.errors import DeadlineExceeded, StoreError, StoreUnavailable, Throttled
 from ossmount.model import BlockId, Extent
-from ossmount.protocols import BlockCache, OpenStore
+from ossmount.protocols import BlockCache, OpenStore, Transfers
 from ossmount.readahead.coalescing import Span, coalesce, cut
 from ossmount.readahead.concurrency import ConcurrencyLimit
+from ossmount.readahead.delivery import Delivery
 from ossmount.readahead.flight import Arrived, Flight, Landing, Settled
 from ossmount.readahead.hedging import HedgePolicy
-from ossmount.readahead.keeping import Keeper
 from ossmount.readahead.recent import RECENT_BYTES, RecentBlocks
 from ossmount.readahead.statistics import FetchStatistics
-from ossmount.readahead.threads import Executor, Mailbox, ThreadPool
-from ossmount.readahead.transfer import Fetched, Transfer
+from ossmount.readahead.threads import Executor
+from ossmount.readahead.transfer import Fetched
 from ossmount.readahead.window import WindowPlan, WindowPlanner, block_around, own_window_of
 from ossmount.uris import join_uri
 
@@ -52,7 +52,8 @@ class Fetcher:
     """Reads extents through memory, disk cache and store.
 
     Must be made inside a trio run and belongs to that run. ``memory`` is asked on the loop and must be
-    quick (default: the last 16 MiB); ``cache`` is asked in threads. ``executor`` is there for tests.
+    quick (default: the last 16 MiB); ``cache`` is asked in threads. ``transfers`` brings what it can
+    without one. ``executor`` is there for tests.
     """
 
     def __init__(
@@ -63,21 +64,20 @@ class Fetcher:
         *,
         memory: BlockCache | None = None,
         executor: Executor | None = None,
+        transfers: Transfers | None = None,
     ) -> None:
         self._settings = settings
         own_window = own_window_of(settings)
         self._memory = memory if memory is not None else RecentBlocks(max(RECENT_BYTES, 2 * own_window))
-        self._transfer = Transfer(open_store, cache)
-        self._keeper = Keeper(cache, threaded=executor is None)
-        self._executor = executor or ThreadPool(settings.max_requests)
-        self._mailbox: Mailbox[Landing] = Mailbox(self._land)
+        self._delivery = Delivery(
+            open_store, cache, settings.max_requests, self._land, executor=executor, transfers=transfers
+        )
         self._windows = WindowPlanner(settings, own_window)
         self._flights: dict[BlockId, Flight] = {}
         self._demand: deque[Flight] = deque()
         self._ahead: OrderedDict[Flight, None] = OrderedDict()
         self._started: dict[Flight, None] = {}
         """In the air and not hedged, oldest first."""
-        self._clock = trio.lowlevel.current_clock()
         self._awake = trio.Event()
         self._watched = False
         self._slowdowns = 0
@@ -114,24 +114,28 @@ class Fetcher:
 
     def close(self) -> None:
         """Lets the threads end. Flights that are under way are not waited for."""
-        self._executor.close()
-        self._keeper.close()
+        self._delivery.close()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hedges slow requests until cancelled; then closes. Reads work without it, unhedged."""
-        task_status.started()
         self._watched = True
         try:
-            while True:
-                if not self._count.in_flight:
-                    self._awake = trio.Event()
-                    await self._awake.wait()
-                await trio.sleep(WATCH_SECONDS)
-                self._mailbox.empty()
-                self._hedge()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(self._delivery.attend, idle=lambda: self._ahead_only))
+                task_status.started()
+                await self._watch()
         finally:
             self._watched = False
             self.close()
+
+    async def _watch(self) -> None:
+        while True:
+            if not self._count.in_flight:
+                self._awake = trio.Event()
+                await self._awake.wait()
+            await trio.sleep(WATCH_SECONDS)
+            self._delivery.work()
+            self._hedge()
 
     def _hedge(self) -> None:
         """Asks a second time for what takes longer than the 95th percentile, oldest first."""
@@ -318,34 +322,7 @@ class Fetcher:
             flight.started = trio.current_time()
             self._started[flight] = None
         self._awake.set()
-        self._executor.submit(partial(self._perform, flight, hedge))
-
-    def _perform(self, flight: Flight, hedge: bool) -> None:
-        """In a worker thread: fetch, tell the loop, and only then do what no reader waits for."""
-        if not hedge:
-            flight.started = self._clock.current_time()  # it may have waited for a thread
-        try:
-            fetched = self._transfer.fetch(flight.span, ask_cache=not hedge, views=self._ahead_only)
-        except StoreError as error:
-            self._mailbox.post(Landing(flight, error, hedge))
-        except Exception as error:  # whatever a client library raises must reach the waiters
-            failed = StoreUnavailable(f"{flight.span.object.key}: {type(error).__name__}: {error}")
-            failed.__cause__ = error
-            self._mailbox.post(Landing(flight, failed, hedge))
-        else:
-            too_late = flight.landed
-            self._mailbox.post(Landing(flight, fetched, hedge), self._patience)
-            if not too_late:
-                self._after(flight, fetched)
-
-    def _after(self, flight: Flight, fetched: Fetched) -> None:
-        """Still in the worker thread: push first, for a program may be about to open the file; then cache."""
-        if flight.arrived is not None:
-            for block, data in fetched.pieces.items():
-                flight.arrived(block, data)
-        done = None if flight.settled is None else partial(flight.settled, flight.span.blocks, True)
-        if fetched.fresh or done is not None:
-            self._keeper.keep([(block, fetched.pieces[block]) for block in fetched.fresh], done)
+        self._delivery.bring(flight, hedge=hedge, patience=self._patience)
 
     def _land(self, landing: Landing) -> None:
         flight, result, hedge = landing

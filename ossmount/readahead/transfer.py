@@ -78,6 +78,11 @@ class Transfer:
         return {run.blocks[0]: body} if len(run.blocks) == 1 else _cut(run, body, run.offset, views)
 
 
+def cut_body(span: Span, body: bytes) -> dict[BlockId, bytes]:
+    """The blocks of ``span``, which is all of ``body``."""
+    return {span.blocks[0]: body} if len(span.blocks) == 1 else _cut(span, body, span.offset)
+
+
 def _cut(span: Span, data: bytes, start: int, views: bool = False) -> dict[BlockId, bytes]:
     """The blocks of ``span`` out of ``data``, whose first byte is ``start`` of the object."""
     view = memoryview(data)

@@ -14,6 +14,7 @@ is percent-encoded by urllib3, existing escapes are kept.
 
 from __future__ import annotations
 
+import re
 import urllib.request
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
@@ -33,6 +34,7 @@ from ossmount.errors import (
     Throttled,
 )
 from ossmount.model import ListPage, ObjectId, ObjectInfo
+from ossmount.stores.describing import GetRequest, get_request
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
 
 MODIFIED: Final = "modified:"
@@ -45,6 +47,10 @@ _SKIP_CHUNK = 1 << 20
 """Bytes read at a time where a server sends the whole object instead of a range."""
 
 _UNSATISFIABLE = 416
+
+
+_ODD = re.compile(r"[^A-Za-z0-9/._~?&=+:,;@!$'()*-]")
+"""What urllib3 encodes, or may keep because it is encoded already."""
 
 
 class HttpStore:
@@ -95,6 +101,13 @@ class HttpStore:
             if answer.length_remaining != 0:
                 answer.close()
             answer.release_conn()
+
+    def describe(self, target: ObjectId, start: int, length: int) -> GetRequest | None:
+        """See ``describing.Describing``: what needs neither encoding nor another condition than If-Match."""
+        odd = is_weak(target.etag) or target.etag.startswith(MODIFIED) or _ODD.search(target.key)
+        if odd or start + length > target.size:
+            return None
+        return get_request(self._url(target.key), target, start, length)
 
     def close(self) -> None:
         """See ``protocols.ObjectStore``."""

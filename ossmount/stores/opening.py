@@ -146,6 +146,10 @@ class StorePool:
                 self._stores[root_uri] = Retrying(counted, self._backoff, self._throttled)
             return self._stores[root_uri]
 
+    def find(self, root_uri: str) -> Retrying | None:
+        """The store if it is open. Never waits."""
+        return self._stores.get(root_uri)
+
     def _throttled(self) -> None:
         self.on_throttled()
 

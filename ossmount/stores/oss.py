@@ -12,6 +12,7 @@ from typing import TypeVar
 from ossmount.config import StoreSettings
 from ossmount.errors import AccessDenied, ObjectMissing, StoreError, StoreUnavailable
 from ossmount.model import ListPage, ObjectId, ObjectInfo
+from ossmount.stores.describing import GetRequest
 from ossmount.stores.oss_credentials import METADATA_URL, choose_credentials
 from ossmount.stores.oss_endpoint import resolve_endpoint
 from ossmount.stores.oss_listing import Page
@@ -74,12 +75,24 @@ class OssStore:
             raise StoreUnavailable(
                 f"{self._uri}/{target.key}: bytes behind its end ({target.size}) were asked"
             )
+        self.prepare()
         data = self._ask(
             lambda transport: transport.read(target.key, target.etag, start, length), (AccessDenied,)
         )
         if len(data) != length:
             raise StoreUnavailable(f"{self._uri}/{target.key}: {len(data)} bytes came instead of {length}")
         return data
+
+    def describe(self, target: ObjectId, start: int, length: int) -> GetRequest | None:
+        """See ``describing.Describing``."""
+        if self._native is None or not addressable(target.key) or start + length > target.size:
+            return None
+        return self._native.describe(target, start, length)
+
+    def prepare(self) -> None:
+        """Asks for the keys that reads are signed with. Raises AccessDenied."""
+        if self._native is not None:
+            self._native.renew_keys()
 
     def close(self) -> None:
         """Closes the SDK's connections; those of the native client end with the process."""

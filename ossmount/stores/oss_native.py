@@ -24,8 +24,9 @@ import opendal
 
 from ossmount.config import StoreSettings
 from ossmount.errors import StoreError
-from ossmount.model import ObjectInfo
-from ossmount.stores.oss_credentials import CredentialSource
+from ossmount.model import ObjectId, ObjectInfo
+from ossmount.stores.describing import GetRequest, KeptKeys, get_request
+from ossmount.stores.oss_credentials import Credentials, CredentialSource
 from ossmount.stores.oss_endpoint import Endpoint
 from ossmount.stores.oss_errors import refusal_of_native, translate
 from ossmount.stores.oss_listing import Page, page_parameters, parse_page
@@ -48,6 +49,7 @@ class NativeTransport:
         self._source = source
         self._version = settings.oss_signature
         self._always = {"x-oss-request-payer": "requester"} if settings.requester_pays else {}
+        self._keys = KeptKeys(source.current)
         self._timeouts = opendal.layers.TimeoutLayer(
             timeout=settings.request_timeout, io_timeout=settings.request_timeout
         )
@@ -61,6 +63,17 @@ class NativeTransport:
         except OPENDAL_ERRORS as error:
             raise self._translated(key, error) from NativeFailure(type(error).__name__)
         return data
+
+    def describe(self, target: ObjectId, start: int, length: int) -> GetRequest | None:
+        """See ``describing.Describing``."""
+        if (keys := self._keys.now()) is None:
+            return None
+        url = self._url("GET", target.key, {}, keys[0])
+        return get_request(url, target, start, length)
+
+    def renew_keys(self) -> None:
+        """Keys for :meth:`describe`, if they are due. Raises AccessDenied."""
+        self._keys.renew()
 
     def head(self, key: str) -> ObjectInfo:
         """What the store tells of an object. Raises StoreError, without a code: HEAD has no body."""
@@ -82,10 +95,12 @@ class NativeTransport:
 
     def _operator(self, method: str, key: str, parameters: Mapping[str, str]) -> Any:
         """An operator for one URL. Making one costs some µs: the HTTP client behind them is shared."""
-        credentials = self._source.current()
-        asked = {**parameters, **self._always}
-        url = signed_url(self._endpoint, self._version, credentials, method, key, asked, time.time())
+        url = self._url(method, key, parameters, self._source.current())
         return opendal.Operator("http", endpoint=f"{url}#").layer(self._timeouts)
+
+    def _url(self, method: str, key: str, parameters: Mapping[str, str], keys: Credentials | None) -> str:
+        asked = {**parameters, **self._always}
+        return signed_url(self._endpoint, self._version, keys, method, key, asked, time.time())
 
     def _translated(self, key: str, error: Exception) -> StoreError:
         refusal = refusal_of_native(str(error))

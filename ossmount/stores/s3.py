@@ -23,6 +23,7 @@ from ossmount.errors import ObjectMissing, StoreError, StoreUnavailable
 from ossmount.model import ListPage, ObjectId, ObjectInfo
 from ossmount.stores import s3_native
 from ossmount.stores.addresses import Address
+from ossmount.stores.describing import GetRequest, KeptKeys
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
 from ossmount.stores.list_xml import read_list_page
 from ossmount.stores.s3_errors import REDIRECT, changed, from_boto, from_native, native_answer
@@ -66,6 +67,7 @@ class S3Store:
         self._address: Address | None = None
         self._extra: dict[str, Any] = {"RequestPayer": "requester"} if settings.requester_pays else {}
         self._bucket_seen = False
+        self._keys = KeptKeys(self._ask_keys)
 
     def __repr__(self) -> str:
         return f"S3Store({self.uri}, transport={self._settings.transport}, region={self._region or '?'})"
@@ -110,12 +112,20 @@ class S3Store:
             return self._native_range(target, start, length)
         return self._sdk_range(target, start, length)
 
+    def describe(self, target: ObjectId, start: int, length: int) -> GetRequest | None:
+        """See ``describing.Describing``."""
+        keys, address = self._keys.now(), self._address
+        if keys is None or address is None or not self._native_reads or not s3_native.holds(target.key):
+            return None
+        return s3_native.describe_range(address, keys[0], self._settings, target, start, length)
+
     def prepare(self) -> None:
-        """Makes the client that reads, so that the first read need not. Sends a request only to find an
+        """Finds out what a read needs, so that the first read need not. Sends a request only to find an
         AWS bucket's region. Raises StoreError, SettingsError.
         """
         if self._native_reads:
-            self._native()
+            self.address()
+            self._keys.renew()
 
     def close(self) -> None:
         """See ``protocols.ObjectStore``."""
@@ -164,6 +174,12 @@ class S3Store:
         """See ``addresses.Resolving``."""
         self._address = address
 
+    def _ask_keys(self) -> s3_native.S3Keys | None:
+        if self._settings.no_sign_request:
+            return None
+        with self._lock:
+            return s3_native.current_keys(self._session, self._bucket)
+
     def _list_page(self, request: dict[str, Any]) -> tuple[ListPage, str]:
         try:
             answer: dict[str, Any] = self._client().list_objects_v2(**request)
@@ -173,6 +189,7 @@ class S3Store:
         return answer[_PAGE] if _PAGE in answer else _sdk_page(answer)
 
     def _native_range(self, target: ObjectId, start: int, length: int) -> bytes:
+        self._keys.renew()
         try:
             return s3_native.read_range(self._native(), target, start, length)
         except _NATIVE_ERRORS as error:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import obstore
 from botocore.exceptions import BotoCoreError
@@ -23,6 +23,8 @@ from obstore.store import S3Store as NativeStore
 from ossmount.config import StoreSettings
 from ossmount.errors import AccessDenied, StoreUnavailable
 from ossmount.model import ObjectId
+from ossmount.stores.addresses import Address
+from ossmount.stores.describing import GetRequest, get_request, url_path
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
 from ossmount.stores.s3_errors import changed, one_line
 
@@ -41,6 +43,34 @@ _ODD = re.compile(r"[\x00-\x1f\x7f]|(?:^|/)\.{0,2}(?:/|$)")
 def holds(key: str) -> bool:
     """Whether obstore reads exactly this key (see the header)."""
     return _ODD.search(key) is None
+
+
+class S3Keys(NamedTuple):
+    """What a request is signed with; ``token`` of temporary credentials only."""
+
+    access_key: str
+    secret_key: str
+    token: str | None
+
+
+def current_keys(session: boto3.session.Session, bucket: str) -> S3Keys:
+    """boto3's credentials of now; may wait for those who give them. Raises AccessDenied."""
+    now = _provider(session, bucket)()
+    return S3Keys(now["access_key_id"], now["secret_access_key"], now["token"])
+
+
+def describe_range(
+    address: Address, keys: S3Keys | None, settings: StoreSettings, target: ObjectId, start: int, length: int
+) -> GetRequest:
+    """The GET of :func:`read_range` for a transfer that signs; without ``keys`` it is not signed."""
+    headers = ["x-amz-request-payer: requester"] if settings.requester_pays else []
+    signing = None
+    if keys is not None:
+        signing = (address.region, keys.access_key, keys.secret_key)
+        if keys.token:
+            headers.append(f"x-amz-security-token: {keys.token}")
+    url = f"{address.url}/{url_path(target.key)}"
+    return get_request(url, target, start, length, headers, signing, address.ca)
 
 
 class CredentialProvider:

@@ -17,6 +17,7 @@ from ossmount.errors import DeadlineExceeded, StoreUnavailable, Throttled
 from ossmount.histogram import Histogram
 from ossmount.model import ListPage, ObjectId, ObjectInfo
 from ossmount.protocols import ObjectStore
+from ossmount.stores.describing import Counted, Describing, GetRequest
 
 T = TypeVar("T")
 
@@ -63,6 +64,8 @@ class Retrying:
         self, inner: ObjectStore, backoff: Backoff, on_throttled: Callable[[], None] = lambda: None
     ) -> None:
         self._inner = inner
+        self._describing = inner if isinstance(inner, Describing) else None
+        self._counting = inner if isinstance(inner, Counted) else None
         self._backoff = backoff
         self._on_throttled = on_throttled
         self._lock = threading.Lock()
@@ -105,6 +108,18 @@ class Retrying:
     def get_range(self, target: ObjectId, start: int, length: int) -> bytes:
         """See ``protocols.ObjectStore``. Raises DeadlineExceeded when no time is left for a retry."""
         return self._call(lambda: self._inner.get_range(target, start, length), f"{self.uri}/{target.key}")
+
+    def describe(self, target: ObjectId, start: int, length: int) -> GetRequest | None:
+        """See ``describing.Describing``. Whoever fails to send it repeats it by ``get_range``."""
+        return None if self._describing is None else self._describing.describe(target, start, length)
+
+    def sent(self, size: int, seconds: float, *, failed: bool) -> None:
+        """See ``describing.Counted``."""
+        if failed:
+            with self._lock:
+                self._repeats += 1
+        if self._counting is not None:
+            self._counting.sent(size, seconds, failed=failed)
 
     def close(self) -> None:
         """See ``protocols.ObjectStore``."""
@@ -152,6 +167,7 @@ class Counting:
 
     def __init__(self, inner: ObjectStore, clock: Callable[[], float] = time.perf_counter) -> None:
         self._inner = inner
+        self._describing = inner if isinstance(inner, Describing) else None
         self._clock = clock
         self._lock = threading.Lock()
         self._tallies = {"get": Tally(), "head": Tally(), "list": Tally()}
@@ -180,6 +196,14 @@ class Counting:
         if length == 0:
             return b""
         return self._counted("get", lambda: self._inner.get_range(target, start, length))
+
+    def describe(self, target: ObjectId, start: int, length: int) -> GetRequest | None:
+        """See ``describing.Describing``."""
+        return None if self._describing is None else self._describing.describe(target, start, length)
+
+    def sent(self, size: int, seconds: float, *, failed: bool) -> None:
+        """See ``describing.Counted``."""
+        self._add("get", failed, size, seconds)
 
     def close(self) -> None:
         """See ``protocols.ObjectStore``."""

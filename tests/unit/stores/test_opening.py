@@ -13,7 +13,6 @@ from ossmount.config import StoreSettings
 from ossmount.errors import ObjectMissing, SettingsError
 from ossmount.model import ObjectId
 from ossmount.stores import StorePool, open_store, split_uri
-from ossmount.stores.s3 import S3Store
 
 
 @pytest.mark.parametrize(
@@ -72,13 +71,14 @@ def test_empty_pool_counts_nothing() -> None:
     assert StorePool(StoreSettings()).statistics() == {}
 
 
-def test_preparing_makes_the_client_before_a_read() -> None:
+def test_preparing_finds_out_what_a_read_needs() -> None:
     settings = StoreSettings(endpoint_url="http://127.0.0.1:9", region="us-east-1", no_sign_request=True)
     pool = StorePool(settings)
     pool.prepare(["s3://bucket"])
-    store = pool._bare[0]
-    assert isinstance(store, S3Store)
-    assert store._native_made is not None
+    store = pool.find("s3://bucket")
+    assert store is not None
+    assert store.describe(ObjectId("s3://bucket", "a b", "e", 5), 0, 5) is not None
+    assert pool.find("s3://other") is None
     pool.close()
 
 

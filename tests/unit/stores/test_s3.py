@@ -303,6 +303,10 @@ def test_a_store_that_was_told_its_address_needs_no_client_of_boto3() -> None:
     store = S3Store("bucket", settings)
     store.use_address(found["s3://bucket"])
     store.prepare()
-    assert store._native_made is not None
+    request = store.describe(ObjectId("s3://bucket", "a/b c", "tag", 9), 2, 3)
+    assert request is not None
+    assert request.url == f"{found['s3://bucket'].url}/a/b%20c"
+    assert request.headers == ["Range: bytes=2-4", 'If-Match: "tag"']
+    assert (request.length, request.whole, request.signing) == (3, False, None)
     assert store._client_made is None
     store.close()

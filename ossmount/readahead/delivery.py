@@ -1,0 +1,163 @@
+"""How a flight gets its bytes: by a GET without a thread where the store can describe one, else in a thread.
+
+Disk reads, requests that were refused or failed, and stores that only have blocking calls take a thread; a
+first GET that goes well needs none, and that saves some ten context switches for each small file. Loop only,
+but for :meth:`Delivery._perform` and what follows a landing (push, then disk cache): those run in the
+executor's threads. What may live here: the two ways. Who may touch it: whoever has measured an epoch before
+and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import trio
+
+from ossmount.errors import StoreError, StoreUnavailable
+from ossmount.protocols import BlockCache, OpenStore, PartialBlockCache, Transfers
+from ossmount.readahead.coalescing import Span
+from ossmount.readahead.flight import Flight, Landing
+from ossmount.readahead.keeping import Keeper
+from ossmount.readahead.threads import Executor, Mailbox, ThreadPool
+from ossmount.readahead.transfer import Fetched, Transfer, cut_body
+
+LARGEST_TRANSFER = 1 << 20
+"""Bytes of a GET on the loop: a larger body is copied for milliseconds, in which nothing else happens."""
+
+TOGETHER = 8
+"""Landings after which one job pushes and keeps what arrived; more at once would delay the first push."""
+
+NAP_SECONDS = 0.001
+"""Between two looks at the sockets in a process that answers nobody: bodies come in pieces, and a look for
+each piece costs more than what it brings."""
+
+
+class Delivery:
+    """Brings spans. ``landed`` is called on the loop with what has come, in order of arrival."""
+
+    def __init__(
+        self,
+        open_store: OpenStore,
+        cache: BlockCache,
+        requests: int,
+        landed: Callable[[Landing], None],
+        *,
+        executor: Executor | None = None,
+        transfers: Transfers | None = None,
+    ) -> None:
+        self._transfer = Transfer(open_store, cache)
+        self._cache = cache if isinstance(cache, PartialBlockCache) else None
+        self._keeper = Keeper(cache, threaded=executor is None)
+        self._executor = executor or ThreadPool(requests)
+        self._mailbox: Mailbox[Landing] = Mailbox(landed)
+        self._landed = landed
+        self._transfers = transfers
+        self._attended = False
+        self._arrived: list[tuple[Flight, Fetched]] = []
+        self._clock = trio.lowlevel.current_clock()
+
+    def __repr__(self) -> str:
+        return f"Delivery({self._transfers!r}, {self._executor!r})"
+
+    def bring(self, flight: Flight, *, hedge: bool, patience: int) -> None:
+        """Begins. ``patience``: landings of threads for which the loop is woken once (see Mailbox); above 1
+        it says too that nobody waits for this process.
+        """
+        if not self._begin(flight, hedge):
+            self._executor.submit(partial(self._perform, flight, hedge, patience, not hedge))
+
+    async def attend(self, *, idle: Callable[[], bool]) -> None:
+        """Looks after the transfers until cancelled. ``idle`` tells whether nobody waits for this process."""
+        if self._transfers is None:
+            await trio.sleep_forever()
+        self._attended = True
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self._transfers.fileno())
+                if idle():
+                    await trio.sleep(NAP_SECONDS)
+                self.work()
+        finally:
+            self._attended = False
+
+    def work(self) -> None:
+        """What the watch does from time to time: time-outs, and landings that nobody has taken in."""
+        self._mailbox.empty()
+        if self._transfers is not None and self._attended:
+            self._transfers.work()
+            self._follow_up()
+
+    def close(self) -> None:
+        """Lets the threads end. Flights that are under way are not waited for."""
+        self._executor.close()
+        self._keeper.close()
+        if self._transfers is not None:
+            self._transfers.close()
+
+    # -- without a thread ---------------------------------------------------------------------------
+
+    def _begin(self, flight: Flight, hedge: bool) -> bool:
+        span = flight.span
+        if not self._attended or self._transfers is None or span.length > LARGEST_TRANSFER:
+            return False
+        if not hedge and self._cached(span):
+            return False
+        arrived = partial(self._came, flight, hedge)
+        return self._transfers.start(span.object, span.offset, span.length, arrived)
+
+    def _cached(self, span: Span) -> bool:
+        """Whether the disk cache may have some of it: then a thread asks it."""
+        if self._cache is None:
+            return True
+        around = span.around is not None and self._cache.contains(span.around)
+        return around or any(self._cache.contains(block) for block in span.blocks)
+
+    def _came(self, flight: Flight, hedge: bool, body: bytes | None) -> None:
+        if body is None:
+            self._executor.submit(partial(self._perform, flight, hedge, 1, False))
+            return
+        fetched = Fetched(cut_body(flight.span, body), list(flight.span.blocks), 1)
+        if not flight.landed:
+            self._arrived.append((flight, fetched))
+        self._landed(Landing(flight, fetched, hedge))
+        if len(self._arrived) >= TOGETHER:
+            self._follow_up()
+
+    def _follow_up(self) -> None:
+        if self._arrived:
+            arrived, self._arrived = self._arrived, []
+            self._executor.submit(partial(self._after_all, arrived))
+
+    def _after_all(self, arrived: list[tuple[Flight, Fetched]]) -> None:
+        for flight, fetched in arrived:
+            self._after(flight, fetched)
+
+    # -- in a thread --------------------------------------------------------------------------------
+
+    def _perform(self, flight: Flight, hedge: bool, patience: int, ask_cache: bool) -> None:
+        """Fetch, tell the loop, and only then do what no reader waits for."""
+        if not hedge:
+            flight.started = self._clock.current_time()  # it may have waited for a thread
+        try:
+            fetched = self._transfer.fetch(flight.span, ask_cache=ask_cache, views=patience > 1)
+        except StoreError as error:
+            self._mailbox.post(Landing(flight, error, hedge))
+        except Exception as error:  # whatever a client library raises must reach the waiters
+            failed = StoreUnavailable(f"{flight.span.object.key}: {type(error).__name__}: {error}")
+            failed.__cause__ = error
+            self._mailbox.post(Landing(flight, failed, hedge))
+        else:
+            too_late = flight.landed
+            self._mailbox.post(Landing(flight, fetched, hedge), patience)
+            if not too_late:
+                self._after(flight, fetched)
+
+    def _after(self, flight: Flight, fetched: Fetched) -> None:
+        """Push first, for a program may be about to open the file; then cache."""
+        if flight.arrived is not None:
+            for block, data in fetched.pieces.items():
+                flight.arrived(block, data)
+        done = None if flight.settled is None else partial(flight.settled, flight.span.blocks, True)
+        if fetched.fresh or done is not None:
+            self._keeper.keep([(block, fetched.pieces[block]) for block in fetched.fresh], done)

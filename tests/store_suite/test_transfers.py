@@ -1,0 +1,123 @@
+"""The same ranges without a thread for each: what Transfers owe, over every store that describes GETs."""
+
+from __future__ import annotations
+
+import random
+import select
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from ossmount.errors import ObjectMissing
+from ossmount.model import ObjectId
+from ossmount.stores import StorePool
+from ossmount.stores.curl_transfers import MISTRUST_AFTER, CurlTransfers
+from tests.store_suite.backends import Place
+
+pytestmark = pytest.mark.server
+
+DATA = random.Random(2).randbytes(110_001)
+NAMES = ("x", "with blank", "a//b", "per%cent+plus", "\u00fcml\u00e4ut", "sub/dir/~tilde")
+
+
+class Ranges:
+    """Asks for many ranges at once and gathers what comes."""
+
+    def __init__(self, place: Place) -> None:
+        self.pool = StorePool(place.settings)
+        self.pool.prepare([place.root])
+        self.transfers = CurlTransfers(self.pool.find, place.settings)
+
+    def get(self, wanted: list[tuple[ObjectId, int, int]]) -> list[bytes | None]:
+        """The bodies in the order of ``wanted``; None for what is left to ``get_range``."""
+        found: dict[int, bytes | None] = {}
+        started = [
+            number
+            for number, (target, start, length) in enumerate(wanted)
+            if self.transfers.start(
+                target, start, length, lambda body, number=number: found.__setitem__(number, body)
+            )
+        ]
+        deadline = time.monotonic() + 20
+        while len(found) < len(started):
+            assert time.monotonic() < deadline, self.transfers
+            select.select([self.transfers.fileno()], [], [], 0.05)
+            self.transfers.work()
+        return [found.get(number) for number in range(len(wanted))]
+
+    def counted(self) -> tuple[float, float, float]:
+        """Requests, failed ones, and bytes, as the pool has them."""
+        now = self.pool.statistics()
+        return now["get_requests"], now["get_errors"], now["get_bytes"]
+
+
+@pytest.fixture
+def ranges(place: Place) -> Iterator[Ranges]:
+    """Transfers over the store of ``place``; skips stores that describe nothing."""
+    made = Ranges(place)
+    store = made.pool(place.root)
+    if made.pool.find(place.root) is None or store.describe(ObjectId(place.root, "x", "e", 1), 0, 1) is None:
+        pytest.skip("this store only has blocking calls")
+    yield made
+    made.transfers.close()
+    made.pool.close()
+
+
+def put(place: Place, ranges: Ranges, name: str, data: bytes) -> ObjectId:
+    """Puts the object and gives its identity."""
+    place.put(place.prefix + name, data)
+    info = ranges.pool(place.root).head(place.prefix + name)
+    return ObjectId(place.root, info.key, info.etag, info.size)
+
+
+def test_many_ranges_at_once(place: Place, ranges: Ranges) -> None:
+    target = put(place, ranges, "x", DATA)
+    spans = [(i * 337 % 100_000, 1 + i * 7919 % 10_001) for i in range(40)] + [(0, len(DATA))]
+    bodies = ranges.get([(target, start, length) for start, length in spans])
+    assert bodies == [DATA[start : start + length] for start, length in spans]
+    assert ranges.counted() == (41, 0, sum(length for _, length in spans))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_mean_what_they_say_or_are_declined(place: Place, ranges: Ranges, name: str) -> None:
+    try:
+        target = put(place, ranges, name, DATA[:999])
+    except ObjectMissing:
+        pytest.skip("a URL's path, which this server decodes")
+    (body,) = ranges.get([(target, 1, 500)])
+    assert body in {DATA[1:501], None}
+    if name in {"x", "sub/dir/~tilde"}:
+        assert body is not None
+
+
+def test_what_is_not_that_version_is_no_answer(place: Place, ranges: Ranges) -> None:
+    old = put(place, ranges, "x", b"version 1")
+    new = put(place, ranges, "x", b"version 2 is longer")
+    gone = put(place, ranges, "y", b"1")
+    place.delete(place.prefix + "y")
+    assert ranges.get([(old, 0, 4), (new, 0, 9), (gone, 0, 1)]) == [None, b"version 2", None]
+    requests, errors, size = ranges.counted()
+    assert (requests, errors, size) == (3, 2, 9)
+    assert ranges.pool.details()["repeats"] == 2
+
+
+def test_a_store_that_never_answers_so_is_left_alone_for_a_while(place: Place, ranges: Ranges) -> None:
+    target = put(place, ranges, "x", b"1")
+    place.delete(place.prefix + "x")
+    wanted = [(target, 0, 1)] * MISTRUST_AFTER
+    assert ranges.get(wanted) == [None] * MISTRUST_AFTER
+    assert not ranges.transfers.start(target, 0, 1, lambda body: pytest.fail("it was declined"))
+
+
+def test_wrong_keys_are_no_answer(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not place.wrong_environment:
+        pytest.skip("the server knows no credentials")
+    place.put(place.prefix + "x", b"1")
+    for name, value in place.wrong_environment.items():
+        monkeypatch.setenv(name, value)
+    ranges = Ranges(replace(place, environment={}))
+    assert ranges.get([(ObjectId(place.root, place.prefix + "x", "", 1), 0, 1)]) == [None]
+    ranges.transfers.close()
+    ranges.pool.close()

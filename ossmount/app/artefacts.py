@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import zstandard
 
 from ossmount import index
+from ossmount.app.pruning import UNUSED_SECONDS, note_use, remove_older, remove_parts
 from ossmount.config import Settings
 from ossmount.errors import IndexDamaged, IndexFileError, ObjectMissing, SettingsError
 from ossmount.model import IndexInfo, ObjectId, Progress
@@ -135,6 +135,8 @@ class Pushed:
     stored_bytes: int
     sent_bytes: int
     parts: int
+    removed: int = 0
+    """Parts of older generations that were removed."""
 
 
 def is_artefact(uri: str) -> bool:
@@ -142,8 +144,10 @@ def is_artefact(uri: str) -> bool:
     return uri.endswith(".ossidx") and is_uri(uri)
 
 
-def push_index(path: Path, uri: str, settings: Settings, report: Report) -> Pushed:
+def push_index(path: Path, uri: str, settings: Settings, report: Report, *, prune: bool = False) -> Pushed:
     """Publishes the index at ``path`` as ``uri``. Parts that are there already are not sent again.
+
+    ``prune``: parts that neither this index nor the one that it replaces has are removed, but for young ones.
 
     Raises IndexFileError (a damaged index is not published), SettingsError, StoreError.
     """
@@ -165,25 +169,37 @@ def push_index(path: Path, uri: str, settings: Settings, report: Report) -> Push
         if done != size or index.checksum_of(path) != info.checksum:
             raise IndexFileError(f"{path} was replaced while it was pushed", "push it again")
         pointer = Pointer(info.checksum, size, tuple(parts), info.source, info.files, info.generation)
+        keep = {sending.key(part) for part in (*parts, *_replaced(uri, pool))} if prune else set()
         uploader.put(key, pointer.encode())
+        removed = remove_parts(pool(root), uploader, sending.prefix, keep) if prune else 0
     finally:
         uploader.close()
         pool.close()
     stored = sum(part.stored for part in parts)
-    return Pushed(uri, info.checksum, size, stored, sending.sent, len(parts))
+    return Pushed(uri, info.checksum, size, stored, sending.sent, len(parts), removed)
+
+
+def _replaced(uri: str, pool: StorePool) -> tuple[Part, ...]:
+    """The parts of what is published at ``uri`` now: hosts may be pulling it."""
+    with suppress(IndexFileError):
+        return read_pointer(uri, pool).parts
+    return ()
 
 
 class _Sending:
     """Compresses and puts parts, several at once."""
 
     def __init__(self, store: ObjectStore, uploader: ObjectUploader, prefix: str) -> None:
-        self._store, self._uploader, self._prefix = store, uploader, prefix
+        self._store, self._uploader, self.prefix = store, uploader, prefix
         self.sent = 0
+
+    def key(self, part: Part) -> str:
+        return self.prefix + part.sha256
 
     def send(self, piece: bytes) -> Part:
         data = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(piece)
         part = Part(hashlib.sha256(data).hexdigest(), len(data), len(piece))
-        key = self._prefix + part.sha256
+        key = self.key(part)
         if not self._is_there(key, len(data)):
             self._uploader.put(key, data)
             self.sent += len(data)
@@ -254,8 +270,10 @@ def pulled_index(uri: str, directory: Path, settings: Settings, report: Report, 
         with suppress(IndexFileError):
             # A refreshed mount replaces its index, so the name alone does not say what is in it.
             if index.checksum_of(path) == pointer.checksum:
+                note_use(path)
                 return path
         _pull(uri, pointer, path, pool, report, parts)
+        remove_older(directory, "pulled-*.ossidx", UNUSED_SECONDS)
         return path
     finally:
         pool.close()
@@ -263,7 +281,7 @@ def pulled_index(uri: str, directory: Path, settings: Settings, report: Report, 
 
 def _pull(uri: str, pointer: Pointer, path: Path, pool: StorePool, report: Report, parts: Path) -> IndexInfo:
     root, key = _place(uri)
-    _sweep(parts)
+    remove_older(parts, "*", STALE_SECONDS)
     parts.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     fetching = _Fetching(pool(root), f"{key}.parts/", parts, uri)
@@ -334,15 +352,6 @@ def _verified(path: Path, pointer: Pointer, uri: str) -> IndexInfo:
     if info.checksum != pointer.checksum:
         raise IndexDamaged(f"{uri} does not hold the index that it says", "push it again")
     return info
-
-
-def _sweep(parts: Path) -> None:
-    """Removes parts of pulls that were given up."""
-    if parts.is_dir():
-        for path in parts.iterdir():
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                    path.unlink()
 
 
 def _place(uri: str) -> tuple[str, str]:

@@ -32,9 +32,9 @@ def refresh_index(
     )
 
 
-def push_index(path: str, uri: str, settings: Settings, report: Report) -> Pushed:
+def push_index(path: str, uri: str, settings: Settings, report: Report, *, prune: bool) -> Pushed:
     """Publishes an index. Raises OssmountError."""
-    return artefacts.push_index(Path(path), uri, settings, report)
+    return artefacts.push_index(Path(path), uri, settings, report, prune=prune)
 
 
 def pull_index(uri: str, path: str, settings: Settings, report: Report) -> IndexInfo:
@@ -46,7 +46,10 @@ def pull_index(uri: str, path: str, settings: Settings, report: Report) -> Index
 def verify(
     target: str, settings: Settings, report: Report, note: Callable[[Difference], None], *, contents: bool
 ) -> Verified:
-    """Compares an index, or that of the mount at a directory, with its source. Raises OssmountError."""
+    """Compares an index, or the one that the mount at a directory serves, with its source.
+
+    Raises OssmountError.
+    """
     path = Path(target)
     if not path.is_file():
         record = read_record(str(resolve(path)))
@@ -55,7 +58,7 @@ def verify(
                 f"{target} is neither an index nor an ossmount mount",
                 "see 'ossmount list' for what is mounted",
             )
-        path = Path(record.index)
+        path = Path(record.served if Path(record.served).is_file() else record.index)
     return verify_index(path, settings, report, note, contents=contents)
 
 

@@ -19,6 +19,7 @@ from ossmount import index, sources
 from ossmount.app import views
 from ossmount.app.artefacts import is_artefact, pulled_index
 from ossmount.app.isolation import in_child
+from ossmount.app.pruning import UNUSED_SECONDS, note_use, remove_older
 from ossmount.app.recipe import recipe_of
 from ossmount.app.standard_input import standard_input_as_file
 from ossmount.config import CacheSettings, Settings, SourceSettings, ViewSettings
@@ -105,8 +106,10 @@ def _choose_view(
     named = [(part.name, base.info) for part, base in bases]
     path = views.derived_path(cache_directory(settings.cache), named, view, settings.index.on_bad_key)
     if path.exists():
+        note_use(path)
         return ChosenIndex(path, in_child(lambda: index_info(path)), built=False)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    remove_older(path.parent, f"*{views.SUFFIX}", UNUSED_SECONDS)
     files = [f"{part.name}={base.path}" if part.name else str(base.path) for part, base in bases]
     alone = replace(settings, source=SourceSettings())  # what the bases were made of stands in them
     info = in_child(lambda: build_index(files, path, alone, report))

@@ -67,15 +67,16 @@ class Mounting:
         set_up_logging(
             self.settings.mount, terminal=self.foreground, form=self.settings.observability.log_format
         )
+        addresses = self._addresses()
+        pin = PinnedIndex(self.chosen.path)
         record = MountRecord(
             mountpoint=str(self.mountpoint),
             source=self.chosen.info.source,
             index=str(self.chosen.path),
             supervisor=os.getpid(),
             generation=self.chosen.info.generation,
+            served=pin.seen_from_outside,
         )
-        addresses = self._addresses()
-        pin = PinnedIndex(self.chosen.path)
         plan = replace(self._plan(pin.path, record), addresses=addresses)
         refresh = MountRefresh(plan, pin, record, self.settings.mount.refresh)
         # A daemon in the background is not the process that a service manager started.

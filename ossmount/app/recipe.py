@@ -30,6 +30,9 @@ _NOT_RECORDED = frozenset({"index", "rebuild", "size_concurrency"})
 _PLACES = frozenset({"manifest", "objects", "base_uri", "credentials_file"})
 """Options that may be local paths: recorded as absolute ones."""
 
+_TABLE = "table:"
+"""Begins a ``label_from`` that names a file (see ``sources.label_sources``)."""
+
 
 def recipe_of(uris: Sequence[str], settings: Settings) -> dict[str, str]:
     """The recipe of the index that ``uris`` and ``settings`` make."""
@@ -89,6 +92,9 @@ def _merged(recorded: Settings, now: Settings) -> Settings:
 
 
 def _text(name: str, value: Any) -> str:
+    if name == "label_from" and value.startswith(_TABLE):
+        file, hash_sign, columns = value.removeprefix(_TABLE).partition("#")
+        return f"{_TABLE}{_place(file)}{hash_sign}{columns}"
     return _place(str(value)) if name in _PLACES else str(value)
 
 

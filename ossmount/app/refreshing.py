@@ -48,6 +48,11 @@ class PinnedIndex:
     def __repr__(self) -> str:
         return f"PinnedIndex({str(self.path)!r})"
 
+    @property
+    def seen_from_outside(self) -> str:
+        """A path to the file for other processes of this user, while the supervisor lives."""
+        return f"/proc/{os.getpid()}/fd/{self._descriptor}"
+
     def close(self) -> None:
         """Lets the file go."""
         os.close(self._descriptor)
@@ -146,7 +151,8 @@ class MountRefresh:
             return
         self.plan = plan
         self._pins.advance(new)
-        self._record = replace(self._record, generation=self._result["generation"])
+        generation = self._result["generation"]
+        self._record = replace(self._record, generation=generation, served=new.seen_from_outside)
         self._record.update()
         supervising.errand(partial(forget_changes, invalidations_of(plan)), self._forgotten)
 

@@ -51,6 +51,8 @@ class MountRecord:
     supervisor: int
     started: float = field(default_factory=time.time)
     generation: int = 0
+    served: str = ""
+    """Path to the file that is served, whatever stands at ``index`` by now; for the same user."""
     format: int = RUNTIME_FORMAT
 
     def write(self) -> Path:

@@ -82,7 +82,7 @@ class Application(Protocol):
         """The saved view as JSON text."""
         ...
 
-    def push_index(self, path: str, uri: str, settings: Settings, report: Report) -> Any:
+    def push_index(self, path: str, uri: str, settings: Settings, report: Report, *, prune: bool) -> Any:
         """Publishes an index: a dataclass with ``uri``, ``index_bytes``, ``stored_bytes``, ``sent_bytes``."""
         ...
 

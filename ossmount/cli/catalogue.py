@@ -160,11 +160,12 @@ COMMANDS: tuple[Command, ...] = (
         (
             ("for all hosts", "ossmount index push train.ossidx s3://bucket/train.ossidx"),
             ("on each of them", "ossmount mount s3://bucket/train.ossidx /mnt/train"),
+            ("each night", "ossmount index push --prune train.ossidx s3://bucket/train.ossidx"),
         ),
         generation_commands.index_push,
         generation_commands.index_push_arguments,
         sections=("store",),
-        usage="[--json] INDEX URI",
+        usage="[--prune] [--json] INDEX URI",
     ),
     Command(
         ("index", "pull"),

@@ -50,9 +50,14 @@ def index_refresh(context: Context, arguments: argparse.Namespace) -> int:
 
 
 def index_push_arguments(parser: argparse.ArgumentParser) -> None:
-    """The index, the URI, --json."""
+    """The index, the URI, --prune, --json."""
     index_argument(parser)
     parser.add_argument("uri", metavar="URI", help="where to, like s3://bucket/train.ossidx")
+    parser.add_argument(
+        "--prune",
+        action="store_true",
+        help="remove parts older than a day that neither this index nor the one it replaces has",
+    )
     json_flag(parser)
 
 
@@ -60,13 +65,16 @@ def index_push(context: Context, arguments: argparse.Namespace) -> int:
     """Publishes an index."""
     settings = context.settings(arguments)
     with progress_on(form=context.log_format) as report:
-        pushed = context.app.push_index(arguments.index, arguments.uri, settings, report)
+        pushed = context.app.push_index(
+            arguments.index, arguments.uri, settings, report, prune=arguments.prune
+        )
     if arguments.json:
         print_json(context.out, as_fields(pushed))
     else:
+        removed = f", {pushed.removed} old parts removed" if arguments.prune else ""
         context.out.write(
             f"{printable(pushed.uri)}: {size_text(pushed.index_bytes)} as {size_text(pushed.stored_bytes)},"
-            f" {size_text(pushed.sent_bytes)} sent\n"
+            f" {size_text(pushed.sent_bytes)} sent{removed}\n"
         )
     return 0
 

@@ -1,4 +1,4 @@
-"""Putting objects: for publishing an index, the one thing that this package ever writes to a bucket.
+"""Putting and removing objects: for publishing an index, all that this package ever changes in a bucket.
 
 What may live here: the interface and its three ways. Who may touch it: whoever publishes something else.
 It is no part of ``ObjectStore``: whatever mounts cannot write. Objects are at most some tens of MB
@@ -31,10 +31,14 @@ from ossmount.uris import FILE_ROOT, parse_uri
 
 
 class ObjectUploader(Protocol):
-    """Puts objects into one store. Thread-safe."""
+    """Puts objects into one store, and removes them. Thread-safe."""
 
     def put(self, key: str, data: bytes) -> None:
         """Makes ``data`` the object ``key``, whole or not at all. Raises StoreError."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Removes the object ``key``, if it is there. Raises StoreError."""
         ...
 
     def close(self) -> None:
@@ -70,12 +74,19 @@ class Repeating:
 
     def put(self, key: str, data: bytes) -> None:
         """See :class:`ObjectUploader`."""
+        self._repeated(lambda: self._inner.put(key, data))
+
+    def delete(self, key: str) -> None:
+        """See :class:`ObjectUploader`."""
+        self._repeated(lambda: self._inner.delete(key))
+
+    def _repeated(self, call: Callable[[], None]) -> None:
         for attempt in range(self._backoff.retries):
             try:
-                return self._inner.put(key, data)
+                return call()
             except StoreUnavailable:
                 self._sleep(self._backoff.pause(attempt, throttled=False))
-        return self._inner.put(key, data)
+        return call()
 
     def close(self) -> None:
         """See :class:`ObjectUploader`."""
@@ -90,10 +101,16 @@ class _S3Uploader:
         self._extra = {"RequestPayer": "requester"} if settings.requester_pays else {}
 
     def put(self, key: str, data: bytes) -> None:
+        self._ask(
+            key, lambda place: self._client.put_object(Body=data, ContentMD5=content_md5(data), **place)
+        )
+
+    def delete(self, key: str) -> None:
+        self._ask(key, lambda place: self._client.delete_object(**place))
+
+    def _ask(self, key: str, call: Callable[[dict[str, str]], object]) -> None:
         try:
-            self._client.put_object(
-                Bucket=self._bucket, Key=key, Body=data, ContentMD5=content_md5(data), **self._extra
-            )
+            call({"Bucket": self._bucket, "Key": key, **self._extra})
         except (BotoCoreError, ClientError, HTTPError) as error:
             raise from_boto(error, self._bucket, key) from error
 
@@ -109,10 +126,13 @@ class _OssUploader(SdkTransport):
         headers = self._headers | {"Content-MD5": content_md5(data)}
         self._ask(key, lambda: self._bucket.put_object(key, data, headers=headers))
 
+    def delete(self, key: str) -> None:
+        self._ask(key, lambda: self._bucket.delete_object(key, headers=self._headers))
+
 
 class _FileUploader:
     def put(self, key: str, data: bytes) -> None:
-        path = Path("/") / os.fsdecode(encode_key(key))
+        path = self._path(key)
         beside = path.with_name(f".{path.name}.{os.getpid()}.{hashlib.sha256(data).hexdigest()[:8]}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,6 +142,16 @@ class _FileUploader:
             raise StoreError(f"cannot write {path}: {error.strerror}", "name another place") from error
         finally:
             beside.unlink(missing_ok=True)
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot remove {path}: {error.strerror}", "see who owns it") from error
+
+    def _path(self, key: str) -> Path:
+        return Path("/") / os.fsdecode(encode_key(key))
 
     def close(self) -> None:
         """Nothing is held."""

@@ -83,6 +83,26 @@ def test_pull_and_verify(oss: OssServer, home: Home) -> None:
     assert done.out.splitlines()[0] == "missing\tclass0/000\tin the index, not in the source"
 
 
+def test_what_a_mount_serves_is_verified_not_what_stands_at_its_path(oss: OssServer, home: Home) -> None:
+    fill_oss(oss, "pub", OBJECTS)
+    options, env = oss_options(oss), oss.environment()
+    path = home.path / "train.ossidx"
+    mount = home.mount(*options, "--index", str(path), "oss://pub/train/", env=env)
+    oss.delete("pub", "train/class0/000")
+    assert home.run("index", "refresh", str(path), env=env).status == 0
+    assert home.run("verify", str(path), env=env).status == 0
+    done = home.run("verify", str(mount.path), env=env)
+    assert (done.status, done.out.splitlines()[0]) == (
+        1,
+        "missing\tclass0/000\tin the index, not in the source",
+    )
+    path.unlink()
+    assert home.run("verify", str(mount.path), env=env).status == 1, "nor does it need that path"
+    assert home.run("refresh", str(mount.path)).status == 0
+    assert home.run("verify", str(mount.path), env=env).status == 0
+    mount.umount()
+
+
 def test_views_of_mounts_are_refreshed(oss: OssServer, home: Home) -> None:
     """A view is another index: both go over to what the bucket holds."""
     fill_oss(oss, "pub", OBJECTS)

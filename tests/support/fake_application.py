@@ -117,8 +117,8 @@ class FakeApplication:
         self._note("view_show", name)
         return "{}\n"
 
-    def push_index(self, path: str, uri: str, settings: Settings, report: Report) -> Pushed:
-        self._note("push_index", path, uri, settings)
+    def push_index(self, path: str, uri: str, settings: Settings, report: Report, *, prune: bool) -> Pushed:
+        self._note("push_index", path, uri, settings, prune)
         return Pushed(uri, "xxh3-128:ab", 4096, 1024, 512, 2)
 
     def pull_index(self, uri: str, path: str, settings: Settings, report: Report) -> IndexInfo:

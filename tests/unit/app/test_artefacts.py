@@ -6,6 +6,8 @@ Touch it when the artefact's form changes, together with docs/index-artefact.md.
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from ossmount.app import artefacts
+from ossmount.app import artefacts, pruning
 from ossmount.app.artefacts import Pointer, is_artefact, pull_index, pulled_index, push_index
 from ossmount.app.generations import refresh_index
 from ossmount.app.indexes import build_index
+from ossmount.app.pruning import PUSHED_SECONDS, UNUSED_SECONDS, note_use
 from ossmount.config import Settings, compose
 from ossmount.errors import IndexDamaged, IndexFileError, OssmountError, SettingsError, StoreError
 from ossmount.index import open_index
@@ -225,6 +228,11 @@ def test_s3(index: Path, s3_moto: S3Server, tmp_path: Path, monkeypatch: pytest.
     assert push_index(index, uri, settings, silent).sent_bytes > 0
     assert push_index(index, uri, settings, silent).sent_bytes == 0
     assert pull(uri, tmp_path, settings).read_bytes() == index.read_bytes()
+    stray = "indexes/train.ossidx.parts/" + "0" * 64
+    s3_moto.client().put_object(Bucket="artefacts", Key=stray, Body=b"of an older generation")
+    monkeypatch.setattr(pruning, "PUSHED_SECONDS", -60.0)  # as if a day had passed
+    assert push_index(index, uri, settings, silent, prune=True).removed == 1
+    assert pull(uri, tmp_path, settings).read_bytes() == index.read_bytes()
 
 
 @pytest.mark.server
@@ -236,4 +244,73 @@ def test_oss(index: Path, oss: OssServer, tmp_path: Path, monkeypatch: pytest.Mo
     uri = "oss://artefacts/train.ossidx"
     oss.fail_next(500, "InternalError", 2)
     assert push_index(index, uri, settings, silent).sent_bytes > 0
+    oss.put("artefacts", "train.ossidx.parts/" + "0" * 64, b"of an older generation")
+    monkeypatch.setattr(pruning, "PUSHED_SECONDS", -60.0)  # as if a day had passed
+    assert push_index(index, uri, settings, silent, prune=True).removed == 1
     assert pull(uri, tmp_path, settings).read_bytes() == index.read_bytes()
+
+
+# -- what is thrown away ----------------------------------------------------------------------------------
+
+
+def next_generation(source: Path, index: Path, number: int) -> None:
+    """Another generation, of which a part or more is another one."""
+    (source / "class0" / "000").write_bytes(b"generation %d" % number)
+    refresh_index(index, Settings(), silent)
+
+
+def age(paths: list[Path], seconds: float) -> None:
+    then = time.time() - seconds
+    for path in paths:
+        os.utime(path, (then, then))
+
+
+def names_in(pointer: bytes) -> set[str]:
+    return {part["sha256"] for part in json.loads(pointer)["parts"]}
+
+
+def test_pruning_keeps_what_is_published_and_what_was(
+    source: Path, index: Path, bucket: Path, uri: str, tmp_path: Path
+) -> None:
+    pointers, contents = [], []
+    for number in range(3):
+        next_generation(source, index, number)
+        pushed = push_index(index, uri, Settings(), silent, prune=number == 2)
+        assert pushed.removed == 0, "no part is older than a day"
+        pointers.append((bucket / "train.ossidx").read_bytes())
+        contents.append(index.read_bytes())
+    first, second, third = map(names_in, pointers)
+    assert first - second - third
+    (bucket / "train.ossidx").write_bytes(pointers[1])
+    age(stored_parts(bucket), 2 * PUSHED_SECONDS)
+    assert push_index(index, uri, Settings(), silent).removed == 0, "only where it is asked for"
+    (bucket / "train.ossidx").write_bytes(pointers[1])
+    assert push_index(index, uri, Settings(), silent, prune=True).removed == len(first - second - third)
+    assert {path.name for path in stored_parts(bucket)} == second | third
+    assert pull(uri, tmp_path).read_bytes() == contents[2]
+    (bucket / "train.ossidx").write_bytes(pointers[1])
+    assert pull(uri, tmp_path).read_bytes() == contents[1], "a pull that had begun ends"
+
+
+def test_pulled_indexes_that_nobody_asks_for_are_removed(
+    source: Path, index: Path, uri: str, tmp_path: Path
+) -> None:
+    where = (tmp_path / "kept", Settings(), silent, tmp_path / "parts")
+    kept = []
+    for number in range(3):
+        next_generation(source, index, number)
+        push_index(index, uri, Settings(), silent)
+        if number == 2:
+            age(kept, 2 * UNUSED_SECONDS)
+            note_use(kept[1])
+        kept.append(pulled_index(uri, *where))
+    assert [path.exists() for path in kept] == [False, True, True]
+
+
+def test_mounting_a_pulled_index_is_a_use_of_it(index: Path, uri: str, tmp_path: Path) -> None:
+    where = (tmp_path / "kept", Settings(), silent, tmp_path / "parts")
+    push_index(index, uri, Settings(), silent)
+    path = pulled_index(uri, *where)
+    age([path], 2 * UNUSED_SECONDS)
+    assert pulled_index(uri, *where) == path
+    assert path.stat().st_mtime > time.time() - UNUSED_SECONDS

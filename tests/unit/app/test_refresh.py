@@ -20,7 +20,7 @@ from ossmount.app.indexes import build_index
 from ossmount.app.recipe import from_recipe, recipe_of
 from ossmount.config import Settings, compose
 from ossmount.errors import EmptySource, IndexFileError, OssmountError, SettingsError
-from ossmount.index import Change, LmdbIndex, compare, open_index
+from ossmount.index import Change, LmdbIndex, compare, export, open_index
 from ossmount.model import ROOT_INODE, Progress
 
 
@@ -221,3 +221,34 @@ def test_recipe_holds_no_secrets() -> None:
 def test_recipe_that_cannot_be_repeated(recipe: dict[str, str]) -> None:
     with pytest.raises(SettingsError):
         from_recipe(recipe, Settings(), "x.ossidx")
+
+
+@pytest.mark.parametrize(
+    ("given", "recorded"),
+    [
+        ("table:labels.csv", "table:{here}/labels.csv"),
+        ("table:labels.csv#key=file,label=kind", "table:{here}/labels.csv#key=file,label=kind"),
+        ("table:s3://b/labels.csv#key=file", "table:s3://b/labels.csv#key=file"),
+        ("sidecar:labels/{stem}.json:category", "sidecar:labels/{stem}.json:category"),
+        ("parent", "parent"),
+    ],
+)
+def test_a_table_of_labels_is_recorded_where_it_is(given: str, recorded: str) -> None:
+    recipe = recipe_of(["s3://b/p/"], compose({"label_from": given}))
+    assert recipe["label_from"] == recorded.replace("{here}", str(Path.cwd()))
+
+
+def test_labels_of_a_table_are_found_from_another_directory(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "labels.csv").write_text("key,label\nclass0/000,cat\n")
+    (tmp_path / "elsewhere").mkdir()
+    index = tmp_path / "x.ossidx"
+    monkeypatch.chdir(tmp_path)
+    build_index([f"{source}/"], index, compose({"label_from": "table:labels.csv"}), silent)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (source / "class0" / "000").write_bytes(b"other content")
+    assert refresh(index)[0].changed == 1
+    with closing(open_index(index)) as opened:
+        labels = {e.path: e.label for batch in export(opened) for e in batch.entries()}
+    assert labels[b"class0/000"] == "cat"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
@@ -181,3 +183,25 @@ def test_a_finished_listing_leaves_nothing(tree: str, tmp_path: Path) -> None:
     file = tmp_path / "x.ossidx"
     build_index([tree], file, options(tmp_path), lambda _: None)
     assert [path.name for path in tmp_path.iterdir() if "listing" in path.name] == []
+
+
+def age(path: Path, days: float) -> None:
+    then = time.time() - days * 86400
+    os.utime(path, (then, then))
+
+
+def test_derived_indexes_that_nobody_asks_for_are_removed(tree: str, tmp_path: Path) -> None:
+    """The base stays however old it is: it would have to be listed again."""
+    forgotten, used, young = (
+        choose([tree], options(tmp_path, include=glob)).path for glob in ("a/*", "b/*", "*.png")
+    )
+    base = choose([tree], options(tmp_path)).path
+    for path in (base, forgotten, used):
+        age(path, 31)
+    age(young, 29)
+    assert not choose([tree], options(tmp_path, include="b/*")).built
+    assert forgotten.exists(), "a mount that writes nothing removes nothing"
+    another = choose([tree], options(tmp_path, include="*.jpg")).path
+    assert not forgotten.exists()
+    assert all(path.exists() for path in (base, used, young, another))
+    assert choose([tree], options(tmp_path, include="a/*")).path == forgotten, "made again, not listed again"

@@ -9,7 +9,7 @@ and after.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import trio
@@ -26,7 +26,7 @@ LARGEST_TRANSFER = 1 << 20
 """Bytes of a GET on the loop: a larger body is copied for milliseconds, in which nothing else happens."""
 
 TOGETHER = 8
-"""Landings after which one job pushes and keeps what arrived; more at once would delay the first push."""
+"""Files that one job pushes and keeps; a push may wait for a READ of its file, and the rest with it."""
 
 NAP_SECONDS = 0.001
 """Between two looks at the sockets in a process that answers nobody: bodies come in pieces, and a look for
@@ -34,14 +34,14 @@ each piece costs more than what it brings."""
 
 
 class Delivery:
-    """Brings spans. ``landed`` is called on the loop with what has come, in order of arrival."""
+    """Brings spans. ``landed`` is called on the loop with what has come, in order."""
 
     def __init__(
         self,
         open_store: OpenStore,
         cache: BlockCache,
         requests: int,
-        landed: Callable[[Landing], None],
+        landed: Callable[[Sequence[Landing]], None],
         *,
         executor: Executor | None = None,
         transfers: Transfers | None = None,
@@ -50,11 +50,11 @@ class Delivery:
         self._cache = cache if isinstance(cache, PartialBlockCache) else None
         self._keeper = Keeper(cache, threaded=executor is None)
         self._executor = executor or ThreadPool(requests)
-        self._mailbox: Mailbox[Landing] = Mailbox(landed)
+        self._mailbox: Mailbox[Landing] = Mailbox(lambda landing: landed([landing]))
         self._landed = landed
         self._transfers = transfers
         self._attended = False
-        self._arrived: list[tuple[Flight, Fetched]] = []
+        self._landings: list[Landing] = []
         self._clock = trio.lowlevel.current_clock()
 
     def __repr__(self) -> str:
@@ -86,7 +86,8 @@ class Delivery:
         self._mailbox.empty()
         if self._transfers is not None and self._attended:
             self._transfers.work()
-            self._follow_up()
+            if self._landings:
+                self._take_in()
 
     def close(self) -> None:
         """Lets the threads end. Flights that are under way are not waited for."""
@@ -118,20 +119,20 @@ class Delivery:
             self._executor.submit(partial(self._perform, flight, hedge, 1, False))
             return
         fetched = Fetched(cut_body(flight.span, body), list(flight.span.blocks), 1)
-        if not flight.landed:
-            self._arrived.append((flight, fetched))
-        self._landed(Landing(flight, fetched, hedge))
-        if len(self._arrived) >= TOGETHER:
-            self._follow_up()
+        self._landings.append(Landing(flight, fetched, hedge))
 
-    def _follow_up(self) -> None:
-        if self._arrived:
-            arrived, self._arrived = self._arrived, []
-            self._executor.submit(partial(self._after_all, arrived))
+    def _take_in(self) -> None:
+        """What has come together is told at once, and then followed up, a few files to a job."""
+        landings, self._landings = self._landings, []
+        fresh = [landing for landing in landings if not landing.flight.landed]
+        self._landed(landings)
+        for first in range(0, len(fresh), TOGETHER):
+            self._executor.submit(partial(self._after_all, fresh[first : first + TOGETHER]))
 
-    def _after_all(self, arrived: list[tuple[Flight, Fetched]]) -> None:
-        for flight, fetched in arrived:
-            self._after(flight, fetched)
+    def _after_all(self, landings: Sequence[Landing]) -> None:
+        for flight, result, _ in landings:
+            if isinstance(result, Fetched):
+                self._after(flight, result)
 
     # -- in a thread --------------------------------------------------------------------------------
 

@@ -247,11 +247,22 @@ class Fetcher:
         worker thread with each block, ``settled`` when it was offered to the cache or has failed; neither
         for blocks that were under way. ``part``: most bytes of a GET, if less than ``part_size``.
         """
+        queued = self.queue(blocks, arrived, part, settled)
+        self._dispatch()
+        return queued
+
+    def queue(
+        self,
+        blocks: Iterable[BlockId],
+        arrived: Arrived | None = None,
+        part: int = 0,
+        settled: Settled | None = None,
+    ) -> int:
+        """As :meth:`prefetch`, but nothing is started before the next call of that: for many at once."""
         wanted = [b for b in blocks if b not in self._flights and self.at_hand(b) is None]
         for span in coalesce(wanted, part or self._settings.part_size):
             self._launch(span, demand=False, arrived=arrived).settled = settled
         self._count.prefetched += len(wanted)
-        self._dispatch()
         return len(wanted)
 
     def _join(self, block: BlockId) -> Flight | None:
@@ -280,9 +291,10 @@ class Fetcher:
         """Starts as many queued flights as the limits allow, demand first."""
         while self._demand and self._fits(self._demand[0], reserve=0):
             self._start(self._demand.popleft())
+        reserve = self._reserve
         while self._ahead and not self._demand:
             flight = next(iter(self._ahead))
-            if not self._fits(flight, self._reserve):
+            if not self._fits(flight, reserve):
                 return
             del self._ahead[flight]
             self._start(flight)
@@ -324,7 +336,14 @@ class Fetcher:
         self._awake.set()
         self._delivery.bring(flight, hedge=hedge, patience=self._patience)
 
-    def _land(self, landing: Landing) -> None:
+    def _land(self, landings: Iterable[Landing]) -> None:
+        for landing in landings:
+            self._take_in(landing)
+        self._dispatch()
+        if self.on_room is not None and self.room() > 0:
+            self.on_room()
+
+    def _take_in(self, landing: Landing) -> None:
         flight, result, hedge = landing
         flight.attempts -= 1
         self._count.in_flight -= 1
@@ -334,9 +353,6 @@ class Fetcher:
         if not flight.landed and not another:
             self._count.hedges_won += hedge
             self._settle(flight, result)
-        self._dispatch()
-        if self.on_room is not None and self.room() > 0:
-            self.on_room()
 
     def _learn(self, flight: Flight, result: Fetched | StoreError, hedge: bool) -> None:
         """Latency and throttling, as far as the store had a part in them."""

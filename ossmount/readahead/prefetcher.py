@@ -167,17 +167,18 @@ class Prefetcher:
         room = self._fetcher.room()
         if room > 0:
             for ref in self._planner.take(room):
-                self._fetch(ref)
+                self._queue(ref)
+            self._fetcher.prefetch(())
             if self._warming is not None:
                 self._warming.room()
 
-    def _fetch(self, ref: FileRef) -> None:
+    def _queue(self, ref: FileRef) -> None:
         extent = self._index.extent(ref.ino)
         block = BlockId(extent.object, extent.offset, extent.length)
         within = self._planner.pending_bytes <= self._push_budget
         arrived = partial(self._arrived, ref.ino, extent.offset, None) if within and self._push else None
         self._files += 1
-        self._fetcher.prefetch([block], arrived)
+        self._fetcher.queue([block], arrived)
 
     def _arrived(self, ino: int, start: int, tripwire: int | None, block: BlockId, data: bytes) -> None:
         """In a worker thread: the bytes go to the kernel before the program asks for them."""

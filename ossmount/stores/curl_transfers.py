@@ -146,6 +146,7 @@ class _Transfer:
         self.curl = curl = pycurl.Curl()
         self._body: list[bytes] = []
         self._headers: list[bytes] = []
+        self._signing: tuple[str, str, str] | None = None
         curl.setopt(pycurl.NOSIGNAL, 1)
         curl.setopt(
             pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1
@@ -155,23 +156,22 @@ class _Transfer:
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, int(settings.connect_timeout * 1000))
         curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
         curl.setopt(pycurl.LOW_SPEED_TIME, max(1, int(settings.request_timeout)))
+        curl.setopt(pycurl.WRITEFUNCTION, self._body.append)
+        curl.setopt(pycurl.HEADERFUNCTION, self._headers.append)
 
     def begin(self, request: GetRequest, store: Counted, root: str, arrived: Arrived) -> None:
         """Makes the handle ready for ``request``."""
         self.root, self.arrived, self.signed = root, arrived, request.signing is not None
         self._request, self._store = request, store
-        self._body, self._headers = [], []
         curl = self.curl
         curl.setopt(pycurl.URL, request.url)
         curl.setopt(pycurl.HTTPHEADER, request.headers)
-        curl.setopt(pycurl.WRITEFUNCTION, self._body.append)
-        curl.setopt(pycurl.HEADERFUNCTION, self._headers.append)
         curl.setopt(pycurl.MAXFILESIZE, request.length)
         if request.url.startswith("https:"):
             curl.setopt(pycurl.CAINFO, request.ca or certificates())
         curl.setopt(pycurl.PATH_AS_IS, request.signing is None)  # curl does not do both
-        if request.signing is not None:
-            region, access, secret = request.signing
+        if request.signing is not None and request.signing != self._signing:
+            region, access, secret = self._signing = request.signing
             curl.setopt(pycurl.AWS_SIGV4, f"aws:amz:{region}:s3")
             curl.setopt(pycurl.USERPWD, f"{access}:{secret}")
         self._began = time.perf_counter()
@@ -182,7 +182,8 @@ class _Transfer:
         failed = body is None or len(body) != self._request.length
         size = 0 if body is None else len(body)
         self._store.sent(size, time.perf_counter() - self._began, failed=failed)
-        self._body, self._headers = [], []
+        self._body.clear()
+        self._headers.clear()
         return None if failed else body
 
     def _fits(self) -> bool:

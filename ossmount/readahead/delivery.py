@@ -67,11 +67,14 @@ class Delivery:
         if not self._begin(flight, hedge):
             self._executor.submit(partial(self._perform, flight, hedge, patience, not hedge))
 
-    async def attend(self, *, idle: Callable[[], bool]) -> None:
+    async def attend(
+        self, idle: Callable[[], bool], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Looks after the transfers until cancelled. ``idle`` tells whether nobody waits for this process."""
+        self._attended = self._transfers is not None
+        task_status.started()
         if self._transfers is None:
             await trio.sleep_forever()
-        self._attended = True
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._transfers.fileno())

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
-from functools import partial
 from itertools import islice
 
 import trio
@@ -121,7 +120,7 @@ class Fetcher:
         self._watched = True
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(partial(self._delivery.attend, idle=lambda: self._ahead_only))
+                await nursery.start(self._delivery.attend, lambda: self._ahead_only)
                 task_status.started()
                 await self._watch()
         finally:

@@ -154,12 +154,13 @@ async def _work(number: int, plan: Plan) -> Status:
             report_ready(plan, number)
             await pyfuse3.main(IDLE_LOOPS, plan.settings.max_background + SPARE_LOOPS)
             acceptor.pass_on()
-            if not stopped.is_set():
+            status = Status.STOPPED if stopped.is_set() else Status.SESSION_ENDED
+            if status is Status.SESSION_ENDED:
                 report_ended(plan, number)
             pusher.close()
         # Not before: the supervisor's SIGTERM may come while the rooms close, and must not cut that short.
         _stop_listening(nursery)
-    return Status.STOPPED if stopped.is_set() else Status.SESSION_ENDED
+    return status
 
 
 async def _fetch_ahead(number: int, plan: Plan) -> Status:

@@ -69,16 +69,9 @@ class Spool:
         """What is settled."""
         return [record.span for record in self._by_start.values()]
 
-    def add(self, span: Span, payload: bytes, count: int) -> Record:
+    def add(self, span: Span, payload: bytes, count: int) -> None:
         """Appends a settled span: what :func:`pack_page` made of it and its ``count`` keys."""
-        record = Record(span, *self._append(payload), count)
-        self.note(record)
-        return record
-
-    def note(self, record: Record) -> None:
-        """Takes note of a span that stands in the file, also where a forked process has put it there."""
-        self._by_start[record.span.after] = record
-        self.keys += record.keys
+        self._note(span, self._append(payload), count)
 
     def find(self, start: bytes) -> Record | None:
         """The settled span that begins at ``start``."""
@@ -100,6 +93,10 @@ class Spool:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
         self._file.close()
+
+    def _note(self, span: Span, place: tuple[int, int], count: int) -> None:
+        self._by_start[span.after] = Record(span, *place, count)
+        self.keys += count
 
     def _append(self, payload: bytes) -> tuple[int, int]:
         head = _HEAD.pack(len(payload), xxhash.xxh3_64_intdigest(payload))
@@ -124,7 +121,7 @@ class Spool:
             return False
         for offset, payload in records:
             after, upto, keys, *_ = _unpack(payload)
-            self.note(Record(Span(after, upto), offset, len(payload), len(keys)))
+            self._note(Span(after, upto), (offset, len(payload)), len(keys))
         self._file.truncate(self._end)
         return True
 

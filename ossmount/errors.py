@@ -177,3 +177,16 @@ class NoSuchAttribute(FileSystemError):
 
 class ReadOnly(FileSystemError):
     """Any write."""
+
+
+def encode_error(error: OssmountError) -> dict[str, str]:
+    """An error as plain text fields, for a pipe."""
+    return {"type": type(error).__name__, "message": error.message, "remedy": error.remedy}
+
+
+def decode_error(fields: dict[str, str]) -> OssmountError:
+    """The error that :func:`encode_error` wrote; an unknown type becomes OssmountError."""
+    kind = globals().get(fields["type"], OssmountError)
+    error: OssmountError = kind.__new__(kind)
+    OssmountError.__init__(error, fields["message"], fields["remedy"])
+    return error

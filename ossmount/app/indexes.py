@@ -168,8 +168,9 @@ def build_index(
     """
     pool = StorePool(settings.store)
     spool = _spool_beside(path)
+    lister = StorePool(settings.store)  # opened in the process that lists, and nowhere else
     try:
-        source = open_source(uris, settings, pool, spool)
+        source = open_source(uris, settings, pool, spool, lister)
         return index.build(
             source.batches(report),
             path,
@@ -193,18 +194,22 @@ def _spool_beside(path: Path) -> Path:
 
 
 def open_source(
-    uris: Sequence[str], settings: Settings, pool: OpenStore, spool: Path | None = None
+    uris: Sequence[str],
+    settings: Settings,
+    pool: OpenStore,
+    spool: Path | None = None,
+    lister: StorePool | None = None,
 ) -> Source:
     """The source that ``uris`` and the settings name, as the view they ask for shows it.
 
-    ``spool`` keeps what was listed where a listing fails.
+    ``spool`` keeps what was listed where a listing fails; ``lister`` opens the stores of a process that lists.
     """
     single = uris[0] if len(uris) == 1 else None
     several = uris if len(uris) > 1 else ()
     files = [(part.name, part.file) for part in views.parts_of(uris) if part.file is not None]
     if files and len(files) == len(uris):
         return views.viewed(sources.labelled(views.IndexSource(files), settings.source, pool), settings)
-    source = sources.open_source(single, settings.source, pool, uris=several, spool=spool)
+    source = sources.open_source(single, settings.source, pool, uris=several, spool=spool, lister=lister)
     return views.viewed(source, settings)
 
 

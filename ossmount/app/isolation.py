@@ -16,6 +16,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from ossmount import errors
+from ossmount.errors import decode_error as decode_error
+from ossmount.errors import encode_error as encode_error
 
 T = TypeVar("T")
 
@@ -105,19 +107,6 @@ def _end(pid: int) -> None:
         return
     finally:
         os.close(descriptor)
-
-
-def encode_error(error: errors.OssmountError) -> dict[str, str]:
-    """An error as plain text fields, for a pipe."""
-    return {"type": type(error).__name__, "message": error.message, "remedy": error.remedy}
-
-
-def decode_error(fields: dict[str, str]) -> errors.OssmountError:
-    """The error that :func:`encode_error` wrote; an unknown type becomes OssmountError."""
-    kind = getattr(errors, fields["type"], errors.OssmountError)
-    error: errors.OssmountError = kind.__new__(kind)
-    errors.OssmountError.__init__(error, fields["message"], fields["remedy"])
-    return error
 
 
 def _flush_output() -> None:

@@ -13,6 +13,7 @@ from ossmount.errors import SettingsError
 from ossmount.protocols import OpenStore, Source
 from ossmount.sources.columns import parse_columns
 from ossmount.sources.label_sources import LabelledSource, label_source
+from ossmount.sources.listing_process import ListingStores
 from ossmount.sources.manifest import ManifestSource
 from ossmount.sources.object_list import ObjectListSource
 from ossmount.sources.prefix import PrefixSource
@@ -35,14 +36,16 @@ def open_source(
     *,
     uris: Sequence[str] = (),
     spool: Path | None = None,
+    lister: ListingStores | None = None,
 ) -> Source:
     """The source that ``uri`` and ``settings`` describe. No request is made yet.
 
     ``--manifest`` makes a manifest, whose base is ``--base-uri`` or else ``uri``; ``--objects`` or
-    ``uris`` make an object list; otherwise ``uri`` is a prefix, whose listing goes on from ``spool``.
+    ``uris`` make an object list; otherwise ``uri`` is a prefix, whose listing goes on from ``spool`` and, where
+    ``lister`` is given, is made by a forked process with the stores of that.
     Raises SettingsError for contradictions.
     """
-    source = _source(uri, settings, open_store, uris, spool)
+    source = _source(uri, settings, open_store, uris, spool, lister)
     return labelled(source, settings, open_store)
 
 
@@ -59,6 +62,7 @@ def _source(
     open_store: OpenStore,
     uris: Sequence[str],
     spool: Path | None,
+    lister: ListingStores | None,
 ) -> Source:
     listed = settings.objects is not None or bool(uris)
     if settings.manifest is not None and listed:
@@ -77,7 +81,7 @@ def _source(
             concurrency=settings.size_concurrency,
             skip_missing=settings.on_missing == "skip",
         )
-    return _prefix(uri, open_store, spool)
+    return _prefix(uri, open_store, spool, lister)
 
 
 def _manifest(place: str, uri: str | None, settings: SourceSettings, open_store: OpenStore) -> ManifestSource:
@@ -97,10 +101,12 @@ def _manifest(place: str, uri: str | None, settings: SourceSettings, open_store:
     )
 
 
-def _prefix(uri: str | None, open_store: OpenStore, spool: Path | None) -> PrefixSource:
+def _prefix(
+    uri: str | None, open_store: OpenStore, spool: Path | None, lister: ListingStores | None
+) -> PrefixSource:
     if uri is None:
         raise SettingsError("nothing to mount", "give a URI such as s3://bucket/prefix/, or --manifest")
     root, prefix = parse_uri(uri)
     if root.startswith(HTTP_SCHEMES):
         raise SettingsError(f"{uri}: HTTP has no listing", "name the objects with --objects or --manifest")
-    return PrefixSource(root, prefix, open_store, spool=spool)
+    return PrefixSource(root, prefix, open_store, spool=spool, lister=lister)

@@ -110,6 +110,8 @@ class ListingPlan:
     _credit: float = field(init=False, default=0.0)
     _fullest: int = field(init=False, default=1)
     _calm: int = field(init=False, default=0)
+    _heard: int = field(init=False, default=0)
+    """Pages that are still to come before another complaint says something new."""
     _hints: list[bytes] = field(init=False, default_factory=list)
     _explored: dict[bytes, bytes | None] = field(init=False, default_factory=dict)
     _alphabet: list[str] = field(init=False, default_factory=list)
@@ -173,8 +175,18 @@ class ListingPlan:
             self._pending.append(of)
             self._pending.sort(key=lambda waiting: waiting.cursor, reverse=True)
         if throttled:
-            self.limit = max(1, self.limit // 2)
-            self._calm = 0
+            self._halve()
+
+    def complained(self) -> None:
+        """A store asked for fewer requests. Requests that were under way when it was last heeded are not
+        heard again: one wave of refusals halves the limit once."""
+        if self._heard == 0:
+            self._halve()
+
+    def _halve(self) -> None:
+        self._heard = self.limit
+        self.limit = max(1, self.limit // 2)
+        self._calm = 0
 
     def explored(self, task: Explore, keys: Sequence[str], prefixes: Sequence[str]) -> None:
         """Takes note of the first page of a directory."""
@@ -195,6 +207,7 @@ class ListingPlan:
             for key in (keys[0], keys[count // 2], keys[count - 1]):
                 self._see_characters(key)
         self._calm += 1
+        self._heard = max(0, self._heard - 1)
         if self.limit < self.concurrency and self._calm >= PAGES_PER_STEP * self.limit:
             self.limit, self._calm = self.limit + 1, 0
 

@@ -69,9 +69,16 @@ class Spool:
         """What is settled."""
         return [record.span for record in self._by_start.values()]
 
-    def add(self, span: Span, payload: bytes, count: int) -> None:
+    def add(self, span: Span, payload: bytes, count: int) -> Record:
         """Appends a settled span: what :func:`pack_page` made of it and its ``count`` keys."""
-        self._note(span, self._append(payload), count)
+        record = Record(span, *self._append(payload), count)
+        self.note(record)
+        return record
+
+    def note(self, record: Record) -> None:
+        """Takes note of a span that stands in the file, also where a forked process has put it there."""
+        self._by_start[record.span.after] = record
+        self.keys += record.keys
 
     def find(self, start: bytes) -> Record | None:
         """The settled span that begins at ``start``."""
@@ -93,10 +100,6 @@ class Spool:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
         self._file.close()
-
-    def _note(self, span: Span, place: tuple[int, int], count: int) -> None:
-        self._by_start[span.after] = Record(span, *place, count)
-        self.keys += count
 
     def _append(self, payload: bytes) -> tuple[int, int]:
         head = _HEAD.pack(len(payload), xxhash.xxh3_64_intdigest(payload))
@@ -121,7 +124,7 @@ class Spool:
             return False
         for offset, payload in records:
             after, upto, keys, *_ = _unpack(payload)
-            self._note(Span(after, upto), (offset, len(payload)), len(keys))
+            self.note(Record(Span(after, upto), offset, len(payload), len(keys)))
         self._file.truncate(self._end)
         return True
 

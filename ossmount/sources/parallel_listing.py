@@ -27,7 +27,7 @@ MAX_THROTTLED = 20
 """Throttled answers in a row, each after the store's own retries, after which a listing gives up."""
 
 _DELIMITER = "/"
-_TELL_SECONDS = 0.25
+TELL_SECONDS = 0.25
 """How often a waiting reader tells how far the listing is."""
 
 _NOTHING = ListPage((), (), (), ())
@@ -35,9 +35,21 @@ _NOTHING = ListPage((), (), (), ())
 Listed = Callable[[int], None]
 """Told how many keys have been listed in all, by the thread that reads."""
 
+Settled = Callable[[Record], None]
+"""Told of each span that stands in the spool, by the thread that listed it, one at a time."""
+
+
+def in_order(spool: Spool, wait_for: Callable[[bytes], Record]) -> Iterator[ListPage]:
+    """Pages in the order of the keys, none empty; ``wait_for`` gives the span that begins at a key."""
+    position: bytes | None = b""
+    while position is not None:
+        page, position = spool.read(wait_for(position))
+        if len(page):
+            yield page
+
 
 class ParallelListing:
-    """One listing. ``pages`` may be called once; the spool belongs to the caller."""
+    """One listing: ``pages`` or ``run`` may be called once. The spool belongs to the caller."""
 
     def __init__(
         self, store: ObjectStore, prefix: str, spool: Spool, concurrency: int = LIST_CONCURRENCY
@@ -51,20 +63,16 @@ class ParallelListing:
         self._failure: BaseException | None = None
         self._stopped = False
         self._throttled = 0
+        self._settled: Settled = lambda record: None
 
     def __repr__(self) -> str:
         return f"ParallelListing({self._store.uri}/{self._prefix}, {self._spool!r})"
 
     def pages(self, listed: Listed) -> Iterator[ListPage]:
         """Pages in the order of the keys, none empty. Raises StoreError as the store's LIST does."""
-        threads = [
-            threading.Thread(target=self._work, name=f"listing-{i}", daemon=True)
-            for i in range(self._plan.concurrency)
-        ]
-        for thread in threads:
-            thread.start()
+        threads = self._start()
         try:
-            yield from self._in_order(listed)
+            yield from in_order(self._spool, lambda position: self._wait_for(position, listed))
         finally:
             with self._lock:
                 self._stopped = True
@@ -72,12 +80,27 @@ class ParallelListing:
             for thread in threads:
                 thread.join()
 
-    def _in_order(self, listed: Listed) -> Iterator[ListPage]:
-        position: bytes | None = b""
-        while position is not None:
-            page, position = self._spool.read(self._wait_for(position, listed))
-            if len(page):
-                yield page
+    def run(self, settled: Settled) -> None:
+        """Lists everything into the spool, for whoever reads it elsewhere. Raises StoreError as LIST does."""
+        self._settled = settled
+        for thread in self._start():
+            thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def slow_down(self) -> None:
+        """A store asked for fewer requests and was asked again by what stands before it; from any thread."""
+        with self._lock:
+            self._plan.complained()
+
+    def _start(self) -> list[threading.Thread]:
+        threads = [
+            threading.Thread(target=self._work, name=f"listing-{i}", daemon=True)
+            for i in range(self._plan.concurrency)
+        ]
+        for thread in threads:
+            thread.start()
+        return threads
 
     def _wait_for(self, position: bytes, listed: Listed) -> Record:
         """The span that begins at ``position``, once it is settled."""
@@ -90,7 +113,7 @@ class ParallelListing:
                 if found is not None:
                     return found
                 self._wanted = position
-                self._arrived.wait(_TELL_SECONDS)
+                self._arrived.wait(TELL_SECONDS)
 
     def _work(self) -> None:
         """A thread: takes work until there is none."""
@@ -98,7 +121,7 @@ class ParallelListing:
             try:
                 self._explore(task) if isinstance(task, Explore) else self._list(task)
             except Throttled as error:
-                self._slow_down(task, error)
+                self._put_back(task, error)
             except BaseException as error:  # the reader raises it
                 self._fail(error)
 
@@ -137,7 +160,7 @@ class ParallelListing:
             return
         payload = pack_page(span, page)
         with self._lock:
-            self._spool.add(span, payload, len(page))
+            self._settled(self._spool.add(span, payload, len(page)))
             if span.after == self._wanted:
                 self._arrived.notify()
 
@@ -150,7 +173,7 @@ class ParallelListing:
             self._plan.explored(task, page.keys, page.prefixes)
             self._work_there.notify()
 
-    def _slow_down(self, task: KeyRange | Explore, error: Throttled) -> None:
+    def _put_back(self, task: KeyRange | Explore, error: Throttled) -> None:
         with self._lock:
             self._plan.put_back(task, throttled=True)
             self._throttled += 1

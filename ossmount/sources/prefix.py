@@ -13,6 +13,7 @@ from pathlib import Path
 from ossmount.errors import AccessDenied, EmptySource, ObjectMissing, SourceError
 from ossmount.model import EntryBatch, ListPage, Progress
 from ossmount.protocols import ObjectStore, OpenStore, Report
+from ossmount.sources.listing_process import ListingProcess, ListingStores
 from ossmount.sources.listing_spool import Spool
 from ossmount.sources.parallel_listing import LIST_CONCURRENCY, ParallelListing
 from ossmount.uris import join_uri
@@ -29,6 +30,9 @@ class PrefixSource:
 
     ``concurrency`` key ranges are listed at once. ``spool`` is a file that keeps what was listed where a
     listing fails, so that the next one goes on; it is removed when everything has been given.
+
+    With ``lister`` a forked process lists, so that it and the reader have a core each; without, threads
+    of this process do, for callers that must not fork.
     """
 
     def __init__(
@@ -39,12 +43,14 @@ class PrefixSource:
         *,
         spool: Path | None = None,
         concurrency: int = LIST_CONCURRENCY,
+        lister: ListingStores | None = None,
     ) -> None:
         self._root_uri = root_uri
         self._prefix = prefix if prefix.endswith("/") or not prefix else prefix + "/"
         self._open_store = open_store
         self._spool = spool
         self._concurrency = concurrency
+        self._lister = lister
 
     def __repr__(self) -> str:
         return f"PrefixSource({self.description!r})"
@@ -61,21 +67,26 @@ class PrefixSource:
 
     def batches(self, report: Report) -> Iterator[EntryBatch]:
         """One batch a page. Raises EmptySource, SourceError and StoreError."""
-        store, some = self._open_store(self._root_uri), False
-        for page in self._pages(store, lambda done: report(Progress(STAGE, done, None, "objects"))):
+        some = False
+        for page in self._pages(lambda done: report(Progress(STAGE, done, None, "objects"))):
             batch = self._batch(page)
             if len(batch):
                 some = True
                 yield batch
         if not some:
-            raise self._nothing(store)
+            raise self._nothing(self._open_store(self._root_uri))
 
-    def _pages(self, store: ObjectStore, listed: Callable[[int], None]) -> Iterator[ListPage]:
+    def _pages(self, listed: Callable[[int], None]) -> Iterator[ListPage]:
         """All pages; where reading them breaks off, what was listed is kept for the next time."""
         spool = Spool(self._spool, self.description)
         with closing(spool):
-            yield from ParallelListing(store, self._prefix, spool, self._concurrency).pages(listed)
+            yield from self._listing(spool).pages(listed)
             spool.remove()
+
+    def _listing(self, spool: Spool) -> ParallelListing | ListingProcess:
+        if self._lister is not None:
+            return ListingProcess(self._lister, self._root_uri, self._prefix, spool, self._concurrency)
+        return ParallelListing(self._open_store(self._root_uri), self._prefix, spool, self._concurrency)
 
     def _batch(self, page: ListPage) -> EntryBatch:
         skip = len(self._prefix)

@@ -107,6 +107,14 @@ def boto_answer(error: boto.ClientError) -> Answer:
     )
 
 
+def from_page(status: int, body: bytes, bucket: str) -> StoreError | None:
+    """The error for an answer to LIST that only time mends; None for others."""
+    if status < 500 and status != 429:
+        return None
+    code = _CODE.search(body.decode("utf-8", "replace"))
+    return from_answer(Answer(status, code[1] if code else ""), bucket, "")
+
+
 def from_native(error: Exception, bucket: str, key: str, region: str = "") -> StoreError:
     """The error to raise for what obstore raised on ``key``. obstore tells status and code as text only."""
     place = f"s3://{bucket}/{key}"

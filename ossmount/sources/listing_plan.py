@@ -31,6 +31,16 @@ request more, so that is a quarter at worst, and small listings cost nothing mor
 PAGES_PER_STEP = 4
 """Pages for each running range without a complaint, before one more range may run after a throttling."""
 
+STOCK = 3
+"""Ranges that wait, for each that may run: the reader needs the first keys first, so all threads list at the
+front of many short ranges instead of each in a long one of its own."""
+
+STOCK_PRICE = 4
+"""Credit for a cut that no idle thread is waiting for, so these cost a quarter more requests at worst."""
+
+STOCK_CUTS = 8
+"""Such cuts at once in one range: the next ones are made elsewhere, where more may be ahead by then."""
+
 MAX_HINTS = 200_000
 """Directories kept as cuts (some 20 MB); beyond, directories are asked for again when they are needed."""
 
@@ -118,18 +128,19 @@ class ListingPlan:
 
     def __post_init__(self) -> None:
         self.limit = self.concurrency
-        # Popped from the end, so that the first range comes first.
-        self._pending = [KeyRange(*span) for span in reversed(gaps(self.done))]
+        self._pending = [KeyRange(*span) for span in gaps(self.done)]  # always in order
 
     @property
     def finished(self) -> bool:
         """True when every key has been listed."""
         return not self._pending and not self._running
 
-    @property
-    def crowded(self) -> bool:
-        """True where more runs than may: who has just finished a page puts its range back."""
-        return len(self._running) + self._explorations > self.limit
+    def yields(self, of: KeyRange) -> bool:
+        """Whether ``of``, which has just given a page, is to be put back: more runs than may, or a range
+        before it waits."""
+        if len(self._running) + self._explorations > self.limit:
+            return True
+        return bool(self._pending) and self._pending[0].cursor < of.cursor
 
     def take(self) -> KeyRange | Explore | None:
         """What an idle thread should do now; None: nothing at the moment."""
@@ -137,12 +148,12 @@ class ListingPlan:
         if idle <= 0:
             return None
         if not self._pending:
-            exploration = self._split(idle)
+            exploration = self._split(min(idle, int(self._credit)))
             if exploration is not None:
                 return exploration
         if not self._pending:
             return None
-        taken = self._pending.pop()
+        taken = self._pending.pop(0)
         self._running.append(taken)
         return taken
 
@@ -158,6 +169,7 @@ class ListingPlan:
             self._running.remove(of)
             return Step(count, Span(after, of.end), True)
         of.cursor = last
+        self._stock_up()
         return Step(count, Span(after, last), False)
 
     def ended(self, of: KeyRange) -> Span:
@@ -172,8 +184,7 @@ class ListingPlan:
             of.victim.exploring = False
         else:
             self._running.remove(of)
-            self._pending.append(of)
-            self._pending.sort(key=lambda waiting: waiting.cursor, reverse=True)
+            self._wait(of)
         if throttled:
             self._halve()
 
@@ -218,9 +229,17 @@ class ListingPlan:
             if plain and len(self._alphabet) < _MAX_ALPHABET:
                 insort(self._alphabet, character)
 
-    def _split(self, idle: int) -> Explore | None:
+    def _wait(self, of: KeyRange) -> None:
+        insort(self._pending, of, key=lambda waiting: waiting.cursor)
+
+    def _stock_up(self) -> None:
+        """Cuts so that ranges wait, though nobody is idle. Asks for nothing: that can wait."""
+        wanted = min(STOCK * self.limit - len(self._pending), int(self._credit / STOCK_PRICE), STOCK_CUTS)
+        if len(self._running) == self.limit and wanted > 0:
+            self._split(wanted, explore=False)
+
+    def _split(self, wanted: int, *, explore: bool = True) -> Explore | None:
         """Cuts the running range that has given most; an exploration where that has to come first."""
-        wanted = min(idle, int(self._credit))
         if not wanted:
             return None
         ready = [r for r in self._running if r.pages >= PROOF_PAGES and r.exhausted_cuts != r.cursor]
@@ -229,6 +248,8 @@ class ListingPlan:
                 continue
             cuts = self._hints_in(victim)
             directory = None if cuts else self._unexplored(victim)
+            if directory is not None and not explore:
+                continue
             if directory is not None:
                 victim.exploring = True
                 self._explorations += 1
@@ -243,7 +264,8 @@ class ListingPlan:
 
     def _cut(self, victim: KeyRange, cuts: Sequence[bytes]) -> None:
         ends = [*cuts[1:], victim.end]
-        self._pending += [KeyRange(cut, end) for cut, end in zip(cuts, ends, strict=True)][::-1]
+        for cut, end in zip(cuts, ends, strict=True):
+            self._wait(KeyRange(cut, end))
         victim.end = cuts[0]
         victim.pages = 0
         self._credit -= len(cuts)

@@ -142,7 +142,7 @@ class ParallelListing:
                 with self._lock:
                     step = self._plan.page(task, page.keys)
                     stop = step.finished or self._stopped or self._failure is not None
-                    if not stop and self._plan.crowded:
+                    if not stop and self._plan.yields(task):
                         self._plan.put_back(task, throttled=False)
                         stop = True
                     self._throttled = 0

@@ -4,9 +4,6 @@
 -- The key file has one line per object, sorted by key bytes: key TAB size TAB etag TAB ISO time.
 -- No signatures are checked: what is measured is the client, not the server's cryptography.
 
--- A collection walks through millions of texts that all stay: let it come seldom.
-collectgarbage("setpause", 800)
-
 local store = {}
 local buckets = {}
 

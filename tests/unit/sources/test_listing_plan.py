@@ -70,7 +70,7 @@ class Simulation:
         elif first + self.page_size >= len(self.keys):
             self.active.remove(task)
             self.found.append((self.plan.ended(task), []))
-        elif self.plan.crowded:
+        elif self.plan.yields(task):
             self.active.remove(task)
             self.plan.put_back(task, throttled=False)
 

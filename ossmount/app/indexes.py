@@ -202,7 +202,7 @@ def open_source(
 ) -> Source:
     """The source that ``uris`` and the settings name, as the view they ask for shows it.
 
-    ``spool`` keeps what was listed where a listing fails; ``lister`` opens the stores of a process that lists.
+    ``spool`` keeps what was listed where a listing fails; ``lister`` opens stores in a process that lists.
     """
     single = uris[0] if len(uris) == 1 else None
     several = uris if len(uris) > 1 else ()

@@ -41,8 +41,8 @@ def open_source(
     """The source that ``uri`` and ``settings`` describe. No request is made yet.
 
     ``--manifest`` makes a manifest, whose base is ``--base-uri`` or else ``uri``; ``--objects`` or
-    ``uris`` make an object list; otherwise ``uri`` is a prefix, whose listing goes on from ``spool`` and, where
-    ``lister`` is given, is made by a forked process with the stores of that.
+    ``uris`` make an object list; otherwise ``uri`` is a prefix, whose listing goes on from ``spool`` and,
+    where ``lister`` is given, is made by a forked process with the stores of that.
     Raises SettingsError for contradictions.
     """
     source = _source(uri, settings, open_store, uris, spool, lister)

@@ -31,11 +31,11 @@ request more, so that is a quarter at worst, and small listings cost nothing mor
 PAGES_PER_STEP = 4
 """Pages for each running range without a complaint, before one more range may run after a throttling."""
 
-STOCK = 3
+STOCK = 1
 """Ranges that wait, for each that may run: the reader needs the first keys first, so all threads list at the
 front of many short ranges instead of each in a long one of its own."""
 
-STOCK_PRICE = 4
+STOCK_PRICE = 8
 """Credit for a cut that no idle thread is waiting for, so these cost a quarter more requests at worst."""
 
 STOCK_CUTS = 8

@@ -4,8 +4,8 @@ What may live here: the fork, and what the two processes tell each other. Who ma
 measured a listing before and after (``python -m tests.bench --cases listing``).
 
 The child lists and appends to the spool; over a pipe it says where each settled span stands. The parent reads
-the pages from the spool in order of their keys. A pipe that is full holds the child back; a parent that is gone
-breaks it, which ends the child. The child may be killed at any moment: the spool's records have checksums.
+the pages from the spool in order of their keys. A pipe that is full holds the child back; a parent that is
+gone breaks it, which ends the child. The child may be killed at any moment: records have checksums.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PIPE_BYTES = 1 << 16
 
 
 class ListingStores(Protocol):
-    """Opens stores in the process that lists. Must not have been used before: no connection crosses a fork."""
+    """Opens stores in the process that lists. Never used before: no connection crosses a fork."""
 
     on_throttled: Callable[[], None]
     """Called in any thread when a store asked for fewer requests."""

@@ -57,7 +57,9 @@ def _read(text: str) -> tuple[ListPage, str] | None:
         return None
     rows = text.count("<Contents>")
     columns = [_column(text, pattern, rows) for pattern in (_KEY, _SIZE, _ETAG, _MODIFIED)]
-    prefixes = _column(text, _PREFIX, text.count("<CommonPrefixes>"))
+    # Looking for what is not there would take longer than finding a column.
+    groups = text.count("<CommonPrefixes>")
+    prefixes = _column(text, _PREFIX, groups) if groups else []
     token = _TOKEN.search(text)
     more = truncated[1] == "true"
     if (

@@ -27,6 +27,7 @@ from ossmount.stores.describing import GetRequest, KeptKeys
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
 from ossmount.stores.list_xml import read_list_page
 from ossmount.stores.s3_errors import REDIRECT, changed, from_boto, from_native, native_answer
+from ossmount.stores.s3_pages import QuickPages
 from ossmount.stores.s3_session import (
     FALLBACK_REGION,
     S3Client,
@@ -67,13 +68,14 @@ class S3Store:
         self._address: Address | None = None
         self._extra: dict[str, Any] = {"RequestPayer": "requester"} if settings.requester_pays else {}
         self._bucket_seen = False
+        self._quick = QuickPages(bucket, self.address, self._session.get_credentials, settings)
         self._keys = KeptKeys(self._ask_keys)
 
     def __repr__(self) -> str:
         return f"S3Store({self.uri}, transport={self._settings.transport}, region={self._region or '?'})"
 
     def list(self, prefix: str, start_after: str = "", delimiter: str = "") -> Iterator[ListPage]:
-        """See ``protocols.ObjectStore``. Pages come from boto3 (its requests, ``list_xml``'s reading)."""
+        """See ``protocols.ObjectStore``. Pages come from ``s3_pages``, or boto3 where that does not do."""
         request: dict[str, Any] = {
             "Bucket": self._bucket,
             "Prefix": prefix,
@@ -129,6 +131,7 @@ class S3Store:
 
     def close(self) -> None:
         """See ``protocols.ObjectStore``."""
+        self._quick.close()
         with self._lock:
             if self._client_made is not None:
                 self._client_made.close()
@@ -181,6 +184,9 @@ class S3Store:
             return s3_native.current_keys(self._session, self._bucket)
 
     def _list_page(self, request: dict[str, Any]) -> tuple[ListPage, str]:
+        if self._native_reads and (quick := self._quick.page(request)) is not None:
+            self._bucket_seen = True
+            return quick
         try:
             answer: dict[str, Any] = self._client().list_objects_v2(**request)
         except _BOTO_ERRORS as error:

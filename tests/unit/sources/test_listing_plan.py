@@ -160,6 +160,40 @@ def test_throttling_halves_and_calm_restores() -> None:
     assert simulation.in_order() == simulation.keys
 
 
+def test_a_wave_of_complaints_halves_once() -> None:
+    simulation = Simulation(SHAPES["numbers"], 10, 8)
+    for _ in range(10):
+        simulation.take_all()
+        for task in list(simulation.active):
+            simulation.answer(task)
+    for _ in range(8):
+        simulation.plan.complained()
+    assert simulation.plan.limit == 4
+    for _ in range(8):
+        simulation.take_all()
+        simulation.answer(simulation.active[0])
+    simulation.plan.complained()
+    assert simulation.plan.limit < 4
+    simulation.run(lambda _: 0)
+    assert simulation.in_order() == simulation.keys
+
+
+def test_the_first_keys_come_first() -> None:
+    """The reader is never far behind: when half of the rounds are over, most of what came is in order."""
+    simulation = Simulation([f"{i // 100:03}/{i:05}" for i in range(20_000)], 10, 8)
+    for _ in range(150):
+        simulation.take_all()
+        for task in list(simulation.active):
+            simulation.answer(task)
+    found = {span.after: (span, len(own)) for span, own in simulation.found}
+    position, keys = b"", 0
+    while position in found:
+        span, count = found[position]
+        keys += count
+        position = span.upto or b"end"
+    assert keys > 0.6 * sum(count for _, count in found.values())
+
+
 def test_what_is_done_is_not_planned_again() -> None:
     done = [Span(b"c", b"e"), Span(b"", b"a"), Span(b"e", b"f")]
     assert gaps(done) == [Span(b"a", b"c"), Span(b"f", None)]

@@ -94,9 +94,11 @@ class QuickPages:
         except BotoCoreError as failure:
             raise from_boto(failure, self._bucket) from failure
         except pycurl.error as failure:
-            number, text = failure.args
-            if number in _PASSING:
-                raise StoreUnavailable(f"s3://{self._bucket}: {text}", "check --endpoint-url") from failure
+            if failure.args[0] in _PASSING:
+                raise StoreUnavailable(
+                    f"s3://{self._bucket}: {failure.args[-1]}",
+                    "check --endpoint-url, the network and the proxy",
+                ) from failure
             answer = Answer(0, b"")
         except UnicodeEncodeError:  # a name that no URL can carry: boto3 says so
             answer = Answer(0, b"")

@@ -179,19 +179,26 @@ def test_a_wave_of_complaints_halves_once() -> None:
 
 
 def test_the_first_keys_come_first() -> None:
-    """The reader is never far behind: when half of the rounds are over, most of what came is in order."""
-    simulation = Simulation([f"{i // 100:03}/{i:05}" for i in range(20_000)], 10, 8)
-    for _ in range(150):
+    """At any time most of what has come can be read in order: 0.87 of it, without a stock 0.59."""
+    simulation, shares = Simulation([f"{i:05}" for i in range(20_000)], 10, 8), []
+    while not simulation.plan.finished:
         simulation.take_all()
         for task in list(simulation.active):
             simulation.answer(task)
+        shares.append(in_order_share(simulation))
+    assert sum(shares) / len(shares) > 0.75
+    assert simulation.requests < 1.4 * 2000
+
+
+def in_order_share(simulation: Simulation) -> float:
+    """The part of all keys so far that stands before the first gap."""
     found = {span.after: (span, len(own)) for span, own in simulation.found}
     position, keys = b"", 0
     while position in found:
         span, count = found[position]
         keys += count
         position = span.upto or b"end"
-    assert keys > 0.6 * sum(count for _, count in found.values())
+    return keys / max(1, sum(count for _, count in found.values()))
 
 
 def test_what_is_done_is_not_planned_again() -> None:

@@ -96,7 +96,7 @@ class QuickPages:
         except pycurl.error as failure:
             if failure.args[0] in _PASSING:
                 raise StoreUnavailable(
-                    f"s3://{self._bucket}: {failure.args[-1]}",
+                    f"s3://{self._bucket}: {self._find_address().url} cannot be reached: {failure.args[-1]}",
                     "check --endpoint-url, the network and the proxy",
                 ) from failure
             answer = Answer(0, b"")

@@ -13,11 +13,10 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from ossmount.errors import NoSuchEntry, StoreError
-from ossmount.fs.attributes import Listing, listing_of
 from ossmount.fs.incidents import Incidents
 from ossmount.fs.xattrs import xattr_of, xattrs_of
 from ossmount.histogram import Histogram
-from ossmount.model import Attributes, BlockId, Child, Extent, IndexInfo
+from ossmount.model import Attributes, BlockId, Child, Extent, IndexInfo, Listing
 from ossmount.protocols import Index
 
 REMEMBERED_REMAINDERS = 1024
@@ -123,11 +122,11 @@ class FileSystem:
         return self._index.children(ino, after)
 
     def listing(self, ino: int, after: int = 0) -> Iterator[Listing]:
-        """The children behind ``after`` in columns. Raises NoSuchEntry, NotADirectory at the first step."""
+        """The children behind ``after`` in columns. Raises NoSuchEntry, NotADirectory, once iterated."""
         self._counts.readdirs += 1
         if after == 0 and self._observer is not None:
             self._observer.listed(ino)
-        return listing_of(self._index, ino, after)
+        return self._index.listing(ino, after)
 
     def opened(self, ino: int) -> None:
         """To be told of every open: with pages in the kernel it is the only sign of a reader.

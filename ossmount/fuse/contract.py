@@ -12,24 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ossmount.errors import OssmountError
-from ossmount.model import Attributes, Kind
-
-
-class Listing(Protocol):
-    """Some children of a directory, column by column, all of equal length (units as in Attributes)."""
-
-    @property
-    def names(self) -> Sequence[bytes]: ...  # noqa: D102 - described by the class
-    @property
-    def inos(self) -> Sequence[int]: ...  # noqa: D102
-    @property
-    def kinds(self) -> Sequence[Kind] | Sequence[int]: ...  # noqa: D102
-    @property
-    def sizes(self) -> Sequence[int]: ...  # noqa: D102
-    @property
-    def mtimes_ns(self) -> Sequence[int]: ...  # noqa: D102
-    @property
-    def links(self) -> Sequence[int]: ...  # noqa: D102
+from ossmount.model import Attributes, Listing
 
 
 class Totals(Protocol):

@@ -9,11 +9,10 @@ import contextlib
 import logging
 import os
 import re
-import signal
 import socket
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ from ossmount.k8s import schema
 from ossmount.k8s.attributes import Policy
 from ossmount.k8s.exchange import PATH_MAX, SIDECAR_UID
 from ossmount.k8s.offers import Offers
-from ossmount.k8s.processes import OrphanReaper
+from ossmount.k8s.processes import OrphanReaper, ended_by_signals
 from ossmount.k8s.services import Identity, Node, generic_handler
 from ossmount.k8s.serving import ServeByNode, ServeBySidecar
 from ossmount.k8s.state import State
@@ -69,7 +68,7 @@ class Driver:
         log_to_stderr(compose(from_environment(environment)).observability.log_format)
         claim_socket(path)
         stop = threading.Event()
-        with _signals(stop), contextlib.ExitStack() as stack:
+        with ended_by_signals(stop), contextlib.ExitStack() as stack:
             volumes = self._volumes(path, environment)
             stack.callback(volumes.close)
             volumes.recover()
@@ -162,16 +161,3 @@ def claim_socket(path: Path) -> None:
         except OSError as error:
             raise SettingsError(f"{path}: {error.strerror}", "choose another --endpoint") from error
     raise SettingsError(f"another process serves {path}", "end it first; a node has one driver")
-
-
-@contextlib.contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    def end(signum: int, frame: object) -> None:
-        stop.set()
-
-    before = {signum: signal.signal(signum, end) for signum in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for signum, old in before.items():
-            signal.signal(signum, old)

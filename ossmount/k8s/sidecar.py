@@ -40,7 +40,7 @@ from ossmount.k8s.exchange import (
     receive,
 )
 from ossmount.k8s.folder import Folder, folders
-from ossmount.k8s.processes import Identity, is_alive, kill_group, wait_for_end
+from ossmount.k8s.processes import Identity, ended_by_signals, is_alive, kill_group, wait_for_end
 from ossmount.k8s.spawning import Job, base_environment, start
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Sidecar:
         """Serves until SIGTERM. Raises SettingsError where there is nothing to serve."""
         log_to_stderr(compose(from_environment(environment)).observability.log_format)
         stop = threading.Event()
-        with _ended_by_signals(stop):
+        with ended_by_signals(stop):
             keepers = [
                 Keeper(self.directory, name, self.plugin_uid, base_environment(environment), stop)
                 for name in self.volumes()
@@ -261,16 +261,3 @@ def socket_is_missing(folder: Path) -> bool:
     if not stat.S_ISSOCK(mode):
         raise MountError(f"{folder / SOCKET} is no socket", "see which container of the Pod made it")
     return False
-
-
-@contextlib.contextmanager
-def _ended_by_signals(stop: threading.Event) -> Iterator[None]:
-    def end(signum: int, frame: object) -> None:
-        stop.set()
-
-    before = {signum: signal.signal(signum, end) for signum in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for signum, old in before.items():
-            signal.signal(signum, old)

@@ -24,7 +24,7 @@ from ossmount.errors import (
     StoreUnavailable,
 )
 from ossmount.fuse.pages import push
-from ossmount.model import ROOT_INODE, Attributes, Kind
+from ossmount.model import ROOT_INODE, Attributes, Kind, Listing
 
 CHUNK = 256
 COUNTERS = {b"user.fake.lookups": "lookups", b"user.fake.reads": "reads"}
@@ -32,16 +32,6 @@ COUNTERS = {b"user.fake.lookups": "lookups", b"user.fake.reads": "reads"}
 
 log = logging.getLogger(__name__)
 MTIME_NS = 1_700_000_000_123_456_789
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    names: Sequence[bytes]
-    inos: Sequence[int]
-    kinds: Sequence[int]
-    sizes: Sequence[int]
-    mtimes_ns: Sequence[int]
-    links: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +105,7 @@ class FakeFileSystem:
             return Attributes(ino, Kind.DIRECTORY, 0, MTIME_NS, 2 + subdirectories)
         return Attributes(ino, Kind.FILE, self.sizes[path], MTIME_NS, 1)
 
-    def listing(self, ino: int, after: int) -> Iterator[Columns]:
+    def listing(self, ino: int, after: int) -> Iterator[Listing]:
         if ino not in self._children:
             raise NotADirectory(self._path(ino))
         children = self._children[ino]
@@ -123,9 +113,9 @@ class FakeFileSystem:
         for first in range(start, len(children), CHUNK):
             yield self._columns(children[first : first + CHUNK])
 
-    def _columns(self, inos: list[int]) -> Columns:
+    def _columns(self, inos: list[int]) -> Listing:
         rows = [self.attributes(ino) for ino in inos]
-        return Columns(
+        return Listing(
             names=[self._paths[ino].rpartition("/")[2].encode() for ino in inos],
             inos=inos,
             kinds=[row.kind for row in rows],

@@ -19,6 +19,7 @@ from ossmount.model import (
     FileRef,
     IndexInfo,
     Kind,
+    Listing,
     ObjectId,
 )
 
@@ -87,6 +88,18 @@ class MemoryIndex:
             [Child(name, self.attributes(c)) for name, c in self._directory(ino).items() if c > after]
         )
         return iter(lambda: list(islice(rows, self._chunk)), [])
+
+    def listing(self, ino: int, after: int = 0) -> Iterator[Listing]:
+        for chunk in self.children(ino, after):
+            rows = [child.attributes for child in chunk]
+            yield Listing(
+                names=[child.name for child in chunk],
+                inos=[row.ino for row in rows],
+                kinds=[row.kind for row in rows],
+                sizes=[row.size for row in rows],
+                mtimes_ns=[row.mtime_ns for row in rows],
+                links=[row.links for row in rows],
+            )
 
     def extent(self, ino: int) -> Extent:
         return self._file(ino).extent

@@ -18,18 +18,13 @@ import pytest
 from ossmount.app import artefacts, pruning
 from ossmount.app.artefacts import Pointer, is_artefact, pull_index, pulled_index, push_index
 from ossmount.app.generations import refresh_index
-from ossmount.app.indexes import build_index
 from ossmount.app.pruning import PUSHED_SECONDS, UNUSED_SECONDS, note_use
 from ossmount.config import Settings, compose
 from ossmount.errors import IndexDamaged, IndexFileError, OssmountError, SettingsError, StoreError
 from ossmount.index import open_index
-from ossmount.model import Progress
 from tests.servers.oss_server import OssServer
 from tests.servers.s3 import S3Server
-
-
-def silent(_: Progress) -> None:
-    """A report for nobody."""
+from tests.support.index_files import index_of, numbered_tree, silent
 
 
 @pytest.fixture(autouse=True)
@@ -40,19 +35,12 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    for number in range(300):
-        path = folder / f"class{number % 4}" / f"{number:03}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"content %d" % number)
-    return folder
+    return numbered_tree(tmp_path / "source", 300)
 
 
 @pytest.fixture
 def index(source: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "x.ossidx"
-    build_index([f"{source}/"], path, Settings(), silent)
-    return path
+    return index_of(source, tmp_path / "x.ossidx")
 
 
 @pytest.fixture

@@ -21,28 +21,18 @@ from ossmount.app.recipe import from_recipe, recipe_of
 from ossmount.config import Settings, compose
 from ossmount.errors import EmptySource, IndexFileError, OssmountError, SettingsError
 from ossmount.index import Change, LmdbIndex, compare, export, open_index
-from ossmount.model import ROOT_INODE, Progress
-
-
-def silent(_: Progress) -> None:
-    """A report for nobody."""
+from ossmount.model import ROOT_INODE
+from tests.support.index_files import index_of, numbered_tree, silent
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    for number in range(40):
-        path = folder / f"class{number % 4}" / f"{number:03}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"content %d" % number)
-    return folder
+    return numbered_tree(tmp_path / "source", 40)
 
 
 @pytest.fixture
 def index(source: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "x.ossidx"
-    build_index([f"{source}/"], path, Settings(), silent)
-    return path
+    return index_of(source, tmp_path / "x.ossidx")
 
 
 def refresh(index: Path, mounted: Path | None = None) -> tuple[Refreshed, list[Change]]:

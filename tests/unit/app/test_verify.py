@@ -14,17 +14,13 @@ from ossmount.app.indexes import build_index
 from ossmount.app.verifying import Difference, Verified
 from ossmount.config import Settings, compose
 from ossmount.errors import IndexDamaged, IndexFileError
-from ossmount.model import Progress
 from tests.servers.oss_server import OssServer
+from tests.support.index_files import silent
 
 pytestmark = pytest.mark.server
 
 BUCKET = "verified"
 NAMES = [f"d{i % 3}/{i:02}" for i in range(30)]
-
-
-def silent(_: Progress) -> None:
-    """A report for nobody."""
 
 
 @pytest.fixture

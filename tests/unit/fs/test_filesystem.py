@@ -89,13 +89,6 @@ async def test_a_listing_goes_on_behind_any_child() -> None:
 
 
 @pytest.mark.trio
-async def test_a_listing_takes_the_columns_that_an_index_offers() -> None:
-    world = World()
-    world.index.listing = lambda ino, after=0: iter([("columns", ino, after)])  # type: ignore[attr-defined]
-    assert list(world.fs.listing(ROOT_INODE, 4)) == [("columns", ROOT_INODE, 4)]
-
-
-@pytest.mark.trio
 async def test_reads_are_clamped_and_observed() -> None:
     world = World()
     ino = world.ino("train/cat/1.jpg")

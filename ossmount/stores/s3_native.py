@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import obstore
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from obstore.store import S3Store as NativeStore
 
 from ossmount.config import StoreSettings
@@ -26,7 +26,7 @@ from ossmount.model import ObjectId
 from ossmount.stores.addresses import Address
 from ossmount.stores.describing import GetRequest, get_request, url_path
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
-from ossmount.stores.s3_errors import changed, one_line
+from ossmount.stores.s3_errors import changed, from_boto, one_line
 
 if TYPE_CHECKING:
     import boto3
@@ -85,9 +85,11 @@ class CredentialProvider:
         self._credentials = credentials
 
     def __call__(self) -> S3Credential:
-        """The credentials of now. Raises AccessDenied where they cannot be renewed."""
+        """The credentials of now. Raises AccessDenied where they cannot be renewed, and what STS answers."""
         try:
             now = self._credentials.get_frozen_credentials()
+        except ClientError as error:
+            raise from_boto(error, "") from error
         except BotoCoreError as error:
             raise AccessDenied(
                 f"the credentials cannot be renewed: {one_line(error)}", "log in again"

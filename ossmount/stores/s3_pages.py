@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import pycurl
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import BotoCoreError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.httpsession import where
 from botocore.utils import get_environ_proxies
 
@@ -91,7 +91,7 @@ class QuickPages:
             return None
         try:
             answer = self._ready().get(_query(request), _headers(request))
-        except BotoCoreError as failure:
+        except (BotoCoreError, ClientError) as failure:  # the latter: STS refuses to renew
             raise from_boto(failure, self._bucket) from failure
         except pycurl.error as failure:
             if failure.args[0] in _PASSING:

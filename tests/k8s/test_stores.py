@@ -100,11 +100,13 @@ def role_driver(roles: RoleServer, tmp_path_factory: pytest.TempPathFactory) -> 
         yield made
 
 
-def role_volume(roles: RoleServer, token: str, prefix: str = "train/") -> dict[str, str]:
+def role_volume(
+    roles: RoleServer, token: str, prefix: str = "train/", transport: str = "sdk"
+) -> dict[str, str]:
     """What kubelet passes for a volume with a role and an audience in ``tokenRequests``."""
     where = {"endpoint-url": roles.s3.endpoint_url, "region": roles.s3.region, "addressing-style": "path"}
     given = {"sts.amazonaws.com": {"token": token, "expirationTimestamp": "2030-01-01T00:00:00Z"}}
-    volume = {"source": f"s3://pictures/{prefix}", "role-arn": roles.role_arn, "transport": "sdk"}
+    volume = {"source": f"s3://pictures/{prefix}", "role-arn": roles.role_arn, "transport": transport}
     return {**where, **volume, **EACH_FOR_ITSELF, TOKENS: json.dumps(given)}
 
 
@@ -125,12 +127,26 @@ def test_s3_with_a_role_whose_token_is_replaced(role_driver: Plugin, roles: Role
     assert "-token" not in role_driver.log
 
 
-def test_s3_with_a_token_that_sts_does_not_take(role_driver: Plugin, roles: RoleServer) -> None:
+def test_s3_with_a_role_and_the_native_transport(role_driver: Plugin, roles: RoleServer) -> None:
+    """It signs with the keys of the role, and sends their session token."""
+    target = role_driver.target("native")
+    roles.accepted = {"native-token"}
+    role_driver.client.publish("native", target, role_volume(roles, "native-token", transport="native"))
+    assert all(readable(target / Path(name).name) for name in FILES)
+    role_driver.client.unpublish("native", target)
+    assert role_driver.left_behind() == []
+
+
+@pytest.mark.parametrize("transport", ["native", "sdk"])
+def test_s3_with_a_token_that_sts_does_not_take(
+    role_driver: Plugin, roles: RoleServer, transport: str
+) -> None:
     """The other prefix was never listed: a listing that the node keeps would do for a mount."""
     target = role_driver.target("role")
     roles.accepted = set()
+    volume = role_volume(roles, "strange-token", f"unseen-{transport}/", transport)
     with pytest.raises(Failed) as failed:
-        role_driver.client.publish("role", target, role_volume(roles, "strange-token", "unseen/"))
+        role_driver.client.publish("role", target, volume)
     assert failed.value.code == "PERMISSION_DENIED"
     assert "InvalidIdentityToken" in failed.value.details
     assert roles.presented[-1] == "strange-token"

@@ -9,7 +9,7 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.credentials import RefreshableCredentials
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import ClientError, NoCredentialsError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -140,6 +140,18 @@ def test_expiring_credentials_are_renewed() -> None:
     expires = given_out["expires_at"]
     assert expires is not None
     assert expires - datetime.now(UTC) <= s3_native.CREDENTIAL_LIFE
+
+
+def test_sts_that_refuses_is_access_denied() -> None:
+    refusal = {"Error": {"Code": "InvalidIdentityToken"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+
+    def refresh() -> dict[str, str]:
+        raise ClientError(refusal, "AssumeRoleWithWebIdentity")
+
+    expired = datetime.now(UTC) - timedelta(minutes=1)
+    credentials = RefreshableCredentials("old", "s", "t", expired, refresh, "test")
+    with pytest.raises(AccessDenied, match="InvalidIdentityToken"):
+        s3_native.CredentialProvider(credentials)()
 
 
 def test_fresh_credentials_are_kept() -> None:

@@ -14,6 +14,7 @@ import os
 import select
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import msgpack  # type: ignore[import-untyped]
@@ -27,6 +28,15 @@ from ossmount.sources.parallel_listing import TELL_SECONDS, Listed, ParallelList
 
 _PIPE_BYTES = 1 << 16
 """What a pipe of Linux holds: some hundred messages, so the child is seldom held back."""
+
+
+def may_fork() -> bool:
+    """Whether this process has one thread only, those of native libraries counted.
+
+    What another thread holds at a fork, the child waits for without end; and a native client whose own
+    threads are lost (opendal's, for one) never answers there, not even a new one.
+    """
+    return len(list(Path("/proc/self/task").iterdir())) == 1
 
 
 class ListingStores(Protocol):

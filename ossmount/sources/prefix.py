@@ -13,7 +13,7 @@ from pathlib import Path
 from ossmount.errors import AccessDenied, EmptySource, ObjectMissing, SourceError
 from ossmount.model import EntryBatch, ListPage, Progress
 from ossmount.protocols import ObjectStore, OpenStore, Report
-from ossmount.sources.listing_process import ListingProcess, ListingStores
+from ossmount.sources.listing_process import ListingProcess, ListingStores, may_fork
 from ossmount.sources.listing_spool import Spool
 from ossmount.sources.parallel_listing import LIST_CONCURRENCY, ParallelListing
 from ossmount.uris import join_uri
@@ -31,8 +31,8 @@ class PrefixSource:
     ``concurrency`` key ranges are listed at once. ``spool`` is a file that keeps what was listed where a
     listing fails, so that the next one goes on; it is removed when everything has been given.
 
-    With ``lister`` a forked process lists, so that it and the reader have a core each; without, threads
-    of this process do, for callers that must not fork.
+    With ``lister`` a forked process lists, so that it and the reader have a core each; without, and where
+    this process has threads that a fork would lose, threads of this process do.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class PrefixSource:
             spool.remove()
 
     def _listing(self, spool: Spool) -> ParallelListing | ListingProcess:
-        if self._lister is not None:
+        if self._lister is not None and may_fork():
             return ListingProcess(self._lister, self._root_uri, self._prefix, spool, self._concurrency)
         return ParallelListing(self._open_store(self._root_uri), self._prefix, spool, self._concurrency)
 

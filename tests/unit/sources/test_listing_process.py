@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -156,9 +158,31 @@ def test_what_is_repeated_in_front_of_the_listing_slows_it_down(tmp_path: Path) 
     assert sum(at_once) / len(at_once) < 8
 
 
-def test_a_prefix_through_a_process(tmp_path: Path) -> None:
+def test_a_prefix_through_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ossmount.sources.prefix.may_fork", lambda: True)
     store = MemoryStore("s3://b", {"t/": b"", "t/a": b"1", "t/b//c": b"22"})
     source = PrefixSource("s3://b", "t", opener(), spool=tmp_path / ".x", lister=Stores(store))
     entries = [entry for batch in source.batches(lambda _: None) for entry in batch.entries()]
     assert [entry.path for entry in entries] == [b"a", b"b//c"]
     assert list(tmp_path.iterdir()) == []
+    assert store.requests["LIST"] == 0  # of this process
+
+
+def test_a_process_with_threads_lists_itself() -> None:
+    """A fork would lose them, and native clients that live on them."""
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    store = MemoryStore("s3://b", {"t/a": b"1"})
+    stores = Stores(store)
+    source = PrefixSource("s3://b", "t", lambda _: store, lister=stores)
+    assert [entry.path for batch in source.batches(lambda _: None) for entry in batch.entries()] == [b"a"]
+    done.set()
+    thread.join()
+    assert store.requests["LIST"] > 0
+    assert stores.opened_in == []
+
+
+def test_a_process_of_one_thread_may_fork() -> None:
+    asks = "import sys; from ossmount.sources.listing_process import may_fork; sys.exit(not may_fork())"
+    assert subprocess.run([sys.executable, "-c", asks], check=False, timeout=60).returncode == 0

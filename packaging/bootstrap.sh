@@ -122,6 +122,10 @@ system_packages() {
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' ||
         missing+=("python$version-dev")
     [ ${#missing[@]} = 0 ] || install_packages "pyfuse3 is built against libfuse 3" "${missing[@]}"
+    # Runs inside the sidecar's container of the tests; part of almost every system, as systemd and apt use it.
+    "$python" -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null ||
+        (install_packages "tests of the sidecar filter its system calls" libseccomp2) ||
+        say "libseccomp is not installed: tests of the sidecar will fail"
     if [ "$bench" = yes ] && ! ls /usr/lib/nginx/modules/ngx_http_lua_module.so >/dev/null 2>&1; then
         install_packages "the benchmarks' local store" nginx libnginx-mod-http-lua
     fi

@@ -111,6 +111,7 @@ def check_container(running: RunningSidecar) -> None:
         assert status["Uid"].split() == ["65534"] * 4
         assert {status[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
         assert status["NoNewPrivs"] == "1"
+        assert (status["Seccomp"], status["Seccomp_filters"]) == ("2", "1"), "filtered; see test_seccomp"
         for kind in ("mnt", "pid", "net"):
             assert Path(f"/proc/{pid}/ns/{kind}").readlink() != Path(f"/proc/self/ns/{kind}").readlink()
     assert fuse_descriptors(running.main()) == 0, "who keeps the descriptor makes programs hang at a death"

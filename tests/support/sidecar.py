@@ -1,5 +1,6 @@
-"""The sidecar as an unprivileged container: user 65534, no capability, no new privileges, read-only root,
-in mount, pid and network namespaces of its own. Touch it when the sidecar needs something of its container.
+"""The sidecar as an unprivileged container: user 65534, no capability, no new privileges, read-only root, in
+mount, pid and network namespaces of its own, under the filter of system calls that runtimes have by default.
+Touch it when the sidecar needs something of its container.
 """
 
 from __future__ import annotations
@@ -47,9 +48,15 @@ exec chroot /mnt/root setpriv --reuid=65534 --regid=65534 --clear-groups --no-ne
 """
 
 EXCHANGE = "/media/ossmount-tmp"
+SECCOMP = (sys.executable, str(ROOT / "tests" / "support" / "seccomp.py"))
 
 
-def container(empty_dir: Path, *command: str, environment: Mapping[str, str] | None = None) -> list[str]:
+def container(
+    empty_dir: Path,
+    *command: str,
+    environment: Mapping[str, str] | None = None,
+    seccomp: tuple[str, ...] = SECCOMP,
+) -> list[str]:
     """The command line that runs ``command`` in the container, where the emptyDir is EXCHANGE."""
     python = {"PYTHON": sys.base_prefix, "CLOSED": closed_to_others(Path(sys.base_prefix))}
     variables = {"EMPTY_DIR": str(empty_dir), **python, **(environment or {})}
@@ -58,7 +65,7 @@ def container(empty_dir: Path, *command: str, environment: Mapping[str, str] | N
         *("env", "-i", f"PATH={os.environ['PATH']}", f"PYTHONPATH={ROOT}", "PYTHONDONTWRITEBYTECODE=1"),
         *(f"{name}={value}" for name, value in variables.items()),
         *namespaces,
-        *("sh", "-c", IN_CONTAINER, "sh", *command),
+        *("sh", "-c", IN_CONTAINER, "sh", *seccomp, *command),
     ]
 
 

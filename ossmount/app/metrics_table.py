@@ -118,9 +118,10 @@ LAYERS = (
     ),
     *_family(
         "disk_cache_lookups_total",
-        "Look-ups in the disk cache.",
+        "Blocks that were looked for in the disk cache, by reads and ahead of them.",
         "result",
-        {"hit": "disk.hits", "miss": "disk.misses"},
+        # The cache's own count of misses is too low: who asks whether it has a block looks nothing up.
+        {"hit": "fetcher.cache_hits", "miss": "fetcher.store_blocks"},
     ),
     Metric("disk_cache_read_bytes_total", "Bytes read from the disk cache.", C, ("disk.hit_bytes",)),
     Metric("disk_cache_written_bytes_total", "Bytes kept in the disk cache.", C, ("disk.stored_bytes",)),
@@ -157,10 +158,15 @@ STORE = (
     Metric("store_requests_queued", "Fetches that wait for their turn.", G, ("fetcher.queued",)),
     Metric(
         "overread_bytes",
-        "Bytes that READ requests had fetched from the store and that went neither to the program"
-        " nor into the page cache.",
+        "Bytes that READ requests had brought from the store or the disk cache and that went neither to the"
+        " program nor into the page cache.",
         G,
-        ("worker:fetcher.bytes_fetched", "-worker:fs.read_bytes", "-worker:pages.stored_bytes"),
+        (
+            "worker:fetcher.bytes_fetched",
+            "worker:disk.hit_bytes",
+            "-worker:fs.read_bytes",
+            "-worker:pages.stored_bytes",
+        ),
     ),
 )
 

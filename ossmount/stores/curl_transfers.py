@@ -41,6 +41,8 @@ MISTRUST_SECONDS = 30.0
 """… for so long: a proxy or a server that refuses these requests must not cost every read a second one."""
 
 _PARTIAL, _WHOLE = 206, 200
+_THROTTLED = frozenset({429, 503})
+"""Answers that ask for fewer requests, as in ``s3_errors`` and ``oss_errors``: both stores say 503."""
 
 
 class CurlTransfers:
@@ -181,7 +183,8 @@ class _Transfer:
         body = b"".join(self._body) if complete and self._fits() else None
         failed = body is None or len(body) != self._request.length
         size = 0 if body is None else len(body)
-        self._store.sent(size, time.perf_counter() - self._began, failed=failed)
+        throttled = self.curl.getinfo(pycurl.RESPONSE_CODE) in _THROTTLED
+        self._store.sent(size, time.perf_counter() - self._began, failed=failed, throttled=throttled)
         self._body.clear()
         self._headers.clear()
         return None if failed else body

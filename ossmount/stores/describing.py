@@ -50,8 +50,10 @@ class Describing(Protocol):
 class Counted(Describing, Protocol):
     """A describing store that counts what others send for it."""
 
-    def sent(self, size: int, seconds: float, *, failed: bool) -> None:
-        """Is told of each request that was sent: bytes that arrived and the time it took."""
+    def sent(self, size: int, seconds: float, *, failed: bool, throttled: bool = False) -> None:
+        """Is told of each request that was sent: bytes that arrived, the time it took, and whether the answer
+        asks for fewer requests.
+        """
         ...
 
 

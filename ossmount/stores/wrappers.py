@@ -113,13 +113,15 @@ class Retrying:
         """See ``describing.Describing``. Whoever fails to send it repeats it by ``get_range``."""
         return None if self._describing is None else self._describing.describe(target, start, length)
 
-    def sent(self, size: int, seconds: float, *, failed: bool) -> None:
+    def sent(self, size: int, seconds: float, *, failed: bool, throttled: bool = False) -> None:
         """See ``describing.Counted``."""
+        if throttled:
+            self._on_throttled()
         if failed:
             with self._lock:
                 self._repeats += 1
         if self._counting is not None:
-            self._counting.sent(size, seconds, failed=failed)
+            self._counting.sent(size, seconds, failed=failed, throttled=throttled)
 
     def close(self) -> None:
         """See ``protocols.ObjectStore``."""
@@ -201,7 +203,7 @@ class Counting:
         """See ``describing.Describing``."""
         return None if self._describing is None else self._describing.describe(target, start, length)
 
-    def sent(self, size: int, seconds: float, *, failed: bool) -> None:
+    def sent(self, size: int, seconds: float, *, failed: bool, throttled: bool = False) -> None:
         """See ``describing.Counted``."""
         self._add("get", failed, size, seconds)
 

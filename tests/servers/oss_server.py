@@ -66,6 +66,12 @@ class OssServer:
         with self.state.lock:
             return dict(self.state.requests)
 
+    @property
+    def sent(self) -> int:
+        """Bytes of objects in answers to GET so far."""
+        with self.state.lock:
+            return self.state.sent
+
     def reset_requests(self) -> None:
         """Starts counting anew."""
         with self.state.lock:

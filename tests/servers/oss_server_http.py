@@ -44,12 +44,20 @@ class ServerState:
     """Answers for the next requests, whatever they ask."""
     requests: Counter[str] = field(default_factory=Counter)
     """Requests by operation: GET, HEAD, LIST, PUT, DELETE, INFO."""
+    sent: int = 0
+    """Bytes of objects in answers to GET."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, operation: str) -> None:
         """Adds one request."""
         with self.lock:
             self.requests[operation] += 1
+
+    def count_sent(self, data: bytes) -> bytes:
+        """Adds the body of an answer; gives it back."""
+        with self.lock:
+            self.sent += len(data)
+        return data
 
     def take_fault(self) -> Fault | None:
         """The fault that a test ordered for this request."""
@@ -208,10 +216,10 @@ def get_object(state: ServerState, request: SignedRequest, _: bytes) -> Answer:
     headers = object_headers(stored)
     span = requested_range(request, len(stored.data))
     if span is None:
-        return Answer(200, headers, stored.data)
+        return Answer(200, headers, state.count_sent(stored.data))
     start, stop = span
     headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(stored.data)}"
-    return Answer(206, headers, stored.data[start:stop])
+    return Answer(206, headers, state.count_sent(stored.data[start:stop]))
 
 
 def head_object(state: ServerState, request: SignedRequest, _: bytes) -> Answer:

@@ -59,12 +59,13 @@ def test_counters_of_the_dead_stay_and_their_gauges_go(tmp_path: Path) -> None:
             kind,
             pid,
             store={"get_requests": 5},
-            disk={"hits": 2, "bytes": 1000 + pid, "capacity": 9000},
-            fetcher={"in_flight": 3, "limit": 128},
+            disk={"hit_bytes": 2, "bytes": 1000 + pid, "capacity": 9000},
+            fetcher={"in_flight": 3, "limit": 128, "cache_hits": 2},
         )
     found = samples(tmp_path)
     assert found["ossmount_store_requests_total", "get"] == 15
     assert found["ossmount_disk_cache_lookups_total", "hit"] == 6
+    assert found["ossmount_disk_cache_read_bytes_total", ""] == 6
     assert found["ossmount_disk_cache_bytes", ""] == 1000 + LIVING
     assert found["ossmount_disk_cache_capacity_bytes", ""] == 9000
     assert found["ossmount_store_requests_in_flight", ""] == 6
@@ -86,6 +87,14 @@ def test_a_difference_is_never_negative(tmp_path: Path) -> None:
     publish(tmp_path, "worker", LIVING, fetcher={"bytes_fetched": 10}, fs={"read_bytes": 30})
     assert samples(tmp_path)["ossmount_overread_bytes", ""] == 0
     publish(tmp_path, "worker", LIVING, fetcher={"bytes_fetched": 50}, fs={"read_bytes": 30})
+    assert samples(tmp_path)["ossmount_overread_bytes", ""] == 20
+    publish(tmp_path, "worker", LIVING, fetcher={"bytes_fetched": 50}, fs={"read_bytes": 60})
+    assert samples(tmp_path)["ossmount_overread_bytes", ""] == 0
+
+
+def test_what_is_read_again_from_the_disk_cache_hides_no_over_read(tmp_path: Path) -> None:
+    counters = {"fetcher": {"bytes_fetched": 50}, "disk": {"hit_bytes": 30}, "fs": {"read_bytes": 60}}
+    publish(tmp_path, "worker", LIVING, **counters)
     assert samples(tmp_path)["ossmount_overread_bytes", ""] == 20
 
 

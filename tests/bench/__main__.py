@@ -21,8 +21,10 @@ from tests.bench.nginx_store import available
 from tests.bench.processes import Ended, TooSlow
 from tests.bench.report import write_report
 from tests.bench.results import BARS, Measurement, Results, judge
+from tests.bench.scale import SCALE
 
 ROUNDS = 3
+ALL = CASES | SCALE
 
 
 def run_case(case: Case, names: list[str], rounds: int, ground: Ground, results: Results) -> None:
@@ -66,7 +68,7 @@ def run_round(case: Case, name: str, number: int, ground: Ground, results: Resul
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--cases", nargs="+", choices=[*CASES], default=[*CASES])
+    parser.add_argument("--cases", nargs="+", choices=[*ALL], default=[*CASES])
     parser.add_argument("--contestants", nargs="+", help=f"of: {', '.join(CONTESTANTS)} and a case's own")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--data", type=Path, default=default_data(), help="where made data is kept")
@@ -82,7 +84,7 @@ def save(results: Results, options: argparse.Namespace, seconds: float) -> None:
     written = Results([*results.measurements], [*results.notes])
     if options.keep and earlier.exists():
         written.keep_others(json.loads(earlier.read_text()))
-    write_report(written, options.out, CASES, seconds)
+    write_report(written, options.out, ALL, seconds)
 
 
 def stop(*_: object) -> None:
@@ -100,7 +102,7 @@ def main(arguments: list[str]) -> int:
     results, started = Results(), time.monotonic()
     sizes, rounds = (QUICK, 1) if options.quick else (Sizes(), options.rounds)
     with Ground(options.data / "quick" if options.quick else options.data, sizes) as ground:
-        for case in (CASES[name] for name in options.cases):
+        for case in (ALL[name] for name in options.cases):
             names = [n for n in case.contestants if not options.contestants or n in options.contestants]
             run_case(case, names, rounds, ground, results)
             save(results, options, time.monotonic() - started)

@@ -35,9 +35,10 @@ class Sizes:
     classes: int = 1000
     large: int = 1 << 30
     million: int = 1_000_000
+    rows: int = 10_000_000
 
 
-QUICK = Sizes(images=64, names=200, classes=10, large=16 << 20, million=6400)
+QUICK = Sizes(images=64, names=200, classes=10, large=16 << 20, million=6400, rows=20_000)
 """Enough to prove that everything runs; figures mean nothing."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
+
+from tests.bench.processes import children_of
 
 LUA = Path(__file__).with_name("store.lua")
 DEADLINE = 20.0
@@ -93,6 +96,17 @@ class NginxStore:
             self._process.kill()
             self._process.wait()
         shutil.rmtree(self.home, ignore_errors=True)
+
+    def reload(self) -> None:
+        """Loads listings and files anew; connections that are open then are closed once they are idle."""
+        before = children_of(self.pid)
+        self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + DEADLINE
+        while set(before) & set(children_of(self.pid)) or not children_of(self.pid):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the store did not load anew")
+            time.sleep(0.02)  # nginx tells nobody
+        self._wait()
 
     @property
     def url(self) -> str:

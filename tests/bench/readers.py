@@ -4,8 +4,10 @@
     python readers.py random FILE [--threads 32] [--seconds 5]
     python readers.py files DIRECTORY [--processes 8] [--passes 2]
     python readers.py parts URL            the native engine alone: 8 MiB ranges from 32 threads
+    python readers.py steady DIRECTORY --versions OLD NEW [--cached 1] [--seed 1]
 
-Each says ``gate`` and waits for a line on standard input before each pass.
+Each says ``gate`` and waits for a line on standard input before each pass; ``steady`` reads until a second
+line, and says what was wrong.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import multiprocessing
 import os
 import random
+import select
 import sys
 import threading
 import time
@@ -132,21 +135,57 @@ def parts(url: str) -> None:
     say(case="sequential", bytes=total, seconds=time.perf_counter() - started)
 
 
+def steady(directory: str, versions: list[str], cached: int, seed: int) -> None:
+    """Files of a tree ``<part>/<path>`` at random; each must wholly be ``<version>/<path>``, and stay new.
+
+    Files that change are read only in the first ``cached`` parts, whose bytes the machine has: of others the
+    old generation's bytes are gone, which a mount may say until it is refreshed.
+    """
+    source, latest = random.Random(seed), dict[tuple[str, str], int]()
+    parts_there = sorted(os.listdir(directory))  # noqa: PTH208 - a plain program's way
+    names = sorted(str(path.relative_to(versions[0])) for path in Path(versions[0]).rglob("*.jpg"))
+    right = {name: [(Path(version) / name).read_bytes() for version in versions] for name in names}
+    stays = [name for name in names if right[name][0] == right[name][-1]]
+    gate()
+    count, wrong = 0, list[str]()
+    while not count or not select.select([sys.stdin], [], [], 0)[0]:
+        near = source.random() < 0.5
+        part = source.choice(parts_there[:cached] if near else parts_there)
+        name = source.choice(names if near else stays)
+        try:
+            data = Path(directory, part, name).read_bytes()
+            version = right[name].index(data) if data in right[name] else -1
+        except OSError as error:
+            version, data = -1, str(error).encode()
+        if version < latest.get((part, name), 0):
+            wrong.append(f"{part}/{name}: version {version}, {len(data)} bytes, {data[:60]!r}")
+        latest[part, name] = max(version, 0)
+        count += 1
+        if count == 1:
+            say(case="steady")
+    newer = sum(version > 0 for version in latest.values())
+    say(case="steady", files=count, newer=newer, wrong=wrong)
+
+
 def main() -> None:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("sequential", "random", "files", "parts"))
+    parser.add_argument("what", choices=("sequential", "random", "files", "parts", "steady"))
     parser.add_argument("target")
     parser.add_argument("--threads", type=int, default=32)
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--passes", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--versions", nargs="+", default=[])
+    parser.add_argument("--cached", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     programs: dict[str, Callable[[], None]] = {
         "sequential": lambda: sequential(options.target),
         "random": lambda: random_reads(options.target, options.threads, options.seconds),
         "files": lambda: files(options.target, options.processes, options.passes),
         "parts": lambda: parts(options.target),
+        "steady": lambda: steady(options.target, options.versions, options.cached, options.seed),
     }
     sys.path.insert(0, str(Path(__file__).parents[2]))
     programs[options.what]()

@@ -22,8 +22,9 @@ PARTS = 4
 
 
 def path_of(number: int, count: int) -> str:
-    """Path of 40 bytes of the object ``number`` of ``count``, in order of the numbers."""
-    return f"class_{number * DIRECTORIES // count:04d}/train_image_{number:013d}.jpg"
+    """Path of 40 bytes of the object ``number`` of ``count``, in order of the numbers, half of it at random."""
+    scattered = (number + 1) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
+    return f"class_{number * DIRECTORIES // count:04d}/{number:08d}_{scattered:016x}.jpg"
 
 
 def size_of(number: int) -> int:
@@ -40,16 +41,17 @@ def make_listing(root: Path, name: str, count: int) -> None:
     """The key file of a bucket ``name`` that can only be listed."""
     (root / name).mkdir(parents=True, exist_ok=True)
     keys = root / f"{name}.keys"
-    if not _is_current(keys, str(count)):
+    form = f"{count} {path_of(0, count)}"
+    if not _is_current(keys, form):
         with keys.open("w") as file:
             for number in range(count):
                 file.write(f"{path_of(number, count)}\t{size_of(number)}\t{etag_of(number)}\t{TIME}\n")
-        _note(keys, str(count))
+        _note(keys, form)
 
 
 def make_manifest(path: Path, count: int, *, shuffled: bool) -> Path:
     """A CSV of ``count`` rows with sizes and ETags, in order or in none at all."""
-    form = f"{count} {shuffled}"
+    form = f"{count} {shuffled} {path_of(0, count)}"
     if not _is_current(path, form):
         with path.open("w") as file:
             file.write("key,size,etag\n")

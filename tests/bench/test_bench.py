@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.bench.contestants import CONTESTANTS
-from tests.bench.ground import clean_environment
+from tests.bench.ground import QUICK, clean_environment
 from tests.bench.nginx_store import available
 from tests.bench.processes import Ended, Program, TooSlow
 from tests.bench.results import Bar, Measurement, Results, judge
+from tests.bench.scale import SCALE
 from tests.support.mounting import needs_fuse
 
 ROOT = Path(__file__).parents[2]
@@ -116,3 +117,33 @@ def test_contestants_say_why_they_are_missing(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     for name in ("rclone", "s3fs", "juicefs"):
         assert f"{name} is not installed" in str(CONTESTANTS[name].missing())
+
+
+@pytest.mark.slow
+@pytest.mark.fuse
+@pytest.mark.server
+@needs_fuse
+@pytest.mark.skipif(not available(), reason="nginx with its Lua module is not installed")
+def test_quick_run_of_many_objects(tmp_path: Path) -> None:
+    """What these cases count beside rates must be right at any size."""
+    command = [sys.executable, "-m", "tests.bench", "--quick", "--cases", *SCALE]
+    where = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    run = subprocess.run(
+        [*command, *where],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    written = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [note for note in written["notes"] if "round" in note] == []
+    found = {(m["case"], m["quantity"]): m["value"] for m in written["measurements"]}
+    assert found["inventory", "rows that differ"] == 0
+    assert found["refresh", "errors and wrong bytes"] == 0
+    assert found["refresh", "changed"] == QUICK.million // 64
+    assert found["refresh", "of these of the new generation"] > 0
+    assert found["huge", "walked"] == QUICK.rows // 10
+    assert found["huge", "first ls"] > 0

@@ -22,7 +22,7 @@ PARTS = 4
 
 
 def path_of(number: int, count: int) -> str:
-    """Path of 40 bytes of the object ``number`` of ``count``, in order of the numbers, half of it at random."""
+    """Path of 40 bytes of object ``number`` of ``count``, in order of the numbers; half of it random."""
     scattered = (number + 1) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
     return f"class_{number * DIRECTORIES // count:04d}/{number:08d}_{scattered:016x}.jpg"
 

@@ -51,6 +51,29 @@ def test_what_is_copied_makes_a_wheel(tmp_path: Path) -> None:
         assert part in listed
 
 
+def trimming(environment: Path) -> str:
+    """The commands that take away from the environment what nobody needs."""
+    text = DOCKERFILE.read_text().replace("\\\n", "")
+    (line,) = re.findall(r"^RUN (/opt/ossmount/bin/pip .+)$", text, re.MULTILINE)
+    steps = [step.strip() for step in line.replace("/opt/ossmount", str(environment)).split("&&")]
+    return " && ".join(step for step in steps if step.startswith("find") and "strip" not in step)
+
+
+def test_only_what_nobody_needs_is_taken_away(tmp_path: Path) -> None:
+    packages = tmp_path / "lib/python3.12/site-packages"
+    services = [f"botocore/data/{name}/1/service.json" for name in ("s3", "sts", "sso", "sso-oidc", "signin")]
+    kept = {*services, "botocore/data/endpoints.json", "botocore/session.py", "boto3/data/s3/r.json"}
+    kept |= {"pyarrow/libarrow.so.2400", "numpy/core.py", "numpy/testing/utils.py", "ossmount/app/x.py"}
+    gone = {"botocore/data/ec2/1/service.json", "botocore/data/sso-admin/1/service.json"}
+    gone |= {"numpy/core/tests/test_x.py", "pyarrow/include/a.h", "pyarrow/lib.pyx", "Crypto/SelfTest/x/y.py"}
+    gone |= {"pyarrow/libarrow_flight.so.2400"}
+    for name in kept | gone:
+        (packages / name).parent.mkdir(parents=True, exist_ok=True)
+        (packages / name).touch()
+    output_of("sh", "-ec", trimming(tmp_path))
+    assert {str(path.relative_to(packages)) for path in packages.rglob("*") if path.is_file()} == kept
+
+
 def test_the_image_is_nobodys() -> None:
     stages = DOCKERFILE.read_text().split("\nFROM ")
     assert len(stages) == 3, "a build stage, and one that is kept"

@@ -79,6 +79,18 @@ class ManifestError(SourceError):
         self.line = line
 
 
+class TwoSizes(SourceError):
+    """A source gives one object two sizes, so one of its rows is wrong; ``root`` and ``key`` say which."""
+
+    def __init__(
+        self, root: str, key: str, sizes: tuple[int, int], remedy: str = "correct the source"
+    ) -> None:
+        super().__init__(f"{root}/{key} is there with {sizes[0]} bytes and with {sizes[1]}", remedy)
+        self.root = root
+        self.key = key
+        self.sizes = sizes
+
+
 class IndexFileError(OssmountError):
     """An index file cannot be used."""
 

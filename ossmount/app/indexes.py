@@ -23,7 +23,7 @@ from ossmount.app.pruning import UNUSED_SECONDS, note_use, remove_older
 from ossmount.app.recipe import recipe_of
 from ossmount.app.standard_input import standard_input_as_file
 from ossmount.config import CacheSettings, Settings, SourceSettings, ViewSettings
-from ossmount.errors import CacheError, IndexFileError, SettingsError, SourceError
+from ossmount.errors import CacheError, IndexFileError, SettingsError, SourceError, TwoSizes
 from ossmount.model import IndexInfo
 from ossmount.protocols import OpenStore, Report, Source
 from ossmount.stores import StorePool
@@ -180,12 +180,22 @@ def build_index(
             on_bad_key=settings.index.on_bad_key,
             report=report,
             previous=previous,
+            one_size=settings.source.manifest is not None,
         )
+    except TwoSizes as error:
+        raise _with_rows(error, uris, settings, pool) from error
     except (IndexFileError, SourceError):
         spool.unlink(missing_ok=True)
         raise
     finally:
         pool.close()
+
+
+def _with_rows(error: TwoSizes, uris: Sequence[str], settings: Settings, pool: OpenStore) -> SourceError:
+    """The error with the rows of the manifest: an index knows of none, so it is read once more."""
+    plain = replace(settings.source, label_from=None)
+    source = sources.open_source(uris[0] if uris else None, plain, pool)
+    return source.two_sizes(error) if isinstance(source, sources.ManifestSource) else error
 
 
 def _spool_beside(path: Path) -> Path:

@@ -38,10 +38,10 @@ _ANCESTORS = 256
 class _Build:
     """One index file in the making."""
 
-    def __init__(self, path: Path, on_bad_key: str, previous: LmdbIndex | None) -> None:
+    def __init__(self, path: Path, on_bad_key: str, previous: LmdbIndex | None, one_size: bool) -> None:
         self.path = path
         self.tables = Tables(path)
-        self.settler = Settler(self.tables, on_bad_key)
+        self.settler = Settler(self.tables, on_bad_key, one_size=one_size)
         self.writer = TreeWriter(
             self.tables, self.settler, None if previous is None else PreviousTree(previous)
         )
@@ -81,6 +81,7 @@ def build(
     on_bad_key: str = "escape",
     report: Report | None = None,
     previous: LmdbIndex | None = None,
+    one_size: bool = False,
 ) -> IndexInfo:
     """Builds the index of ``source_batches`` at ``path`` and says what it holds.
 
@@ -89,15 +90,17 @@ def build(
     through an external sort. Order is always checked, so ``sorted_input``, the source's word on it, changes
     nothing but what a reader of the call may expect. ``previous`` is the generation before: files that are
     the same in it, and directories, keep their inode numbers; no number is ever given to something else.
+    ``one_size`` refuses two sizes of one object, which a list of objects cannot mean.
 
-    Raises EmptySource, SourceError (of the batches), NameRefused, IndexFileError.
+    Raises EmptySource, TwoSizes, SourceError (of the batches), NameRefused, IndexFileError.
     """
     del sorted_input
     say = report or (lambda _: None)
     with translated(path), envelope.beside(path) as temporary:
-        making = _Build(temporary, on_bad_key, previous)
+        again = (on_bad_key, previous, one_size)
+        making = _Build(temporary, *again)
         try:
-            making = _feed_all(making, _taken(source_batches, source), say, (on_bad_key, previous))
+            making = _feed_all(making, _taken(source_batches, source), say, again)
             if not making.writer.rows:
                 raise EmptySource(f"{source} names no object", "check the URI and the filters")
             say(Progress("finish", 0, None, "bytes"))
@@ -117,7 +120,7 @@ def _taken(batches: Iterator[EntryBatch], source: str) -> Iterator[EntryBatch]:
 
 
 def _feed_all(
-    making: _Build, batches: Iterator[EntryBatch], say: Report, again: tuple[str, LmdbIndex | None]
+    making: _Build, batches: Iterator[EntryBatch], say: Report, again: tuple[str, LmdbIndex | None, bool]
 ) -> _Build:
     """Feeds everything; gives ``making``, or the second build where the input was not in order.
 
@@ -132,7 +135,7 @@ def _feed_all(
 
 
 def _sort_rest(
-    first: _Build, batches: Iterator[EntryBatch], say: Report, again: tuple[str, LmdbIndex | None]
+    first: _Build, batches: Iterator[EntryBatch], say: Report, again: tuple[str, LmdbIndex | None, bool]
 ) -> _Build:
     """Sorts what ``first`` took and everything else, and feeds it to a new build in the same place."""
     from ossmount.index.sorting import Sorter  # pyarrow and numpy: 35 MB that a mount does without

@@ -17,9 +17,10 @@ from ossmount.index import layout
 from ossmount.index.batches import Columns
 from ossmount.index.generations import PreviousTree
 from ossmount.index.layout import RUN_BYTES, RUNS, SORT_KEY_MAX
+from ossmount.index.pending import Pending
 from ossmount.index.rows import Rows
 from ossmount.index.runs import Run
-from ossmount.index.settling import Pending, Settler, rows_of_run
+from ossmount.index.settling import Settler, rows_of_run
 from ossmount.index.storage import Tables
 from ossmount.model import ROOT_INODE, EntryBatch
 

@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ossmount.errors import EmptySource, ManifestError, SettingsError
 from ossmount.model import EntryBatch, ObjectInfo, Progress
@@ -33,6 +33,14 @@ _logger = logging.getLogger(__name__)
 class _Naming(Protocol):
     def path(self, store: str, key: str) -> bytes: ...
     def paths(self, store: str, keys: Sequence[str]) -> list[bytes]: ...
+
+
+class PlacedRow(NamedTuple):
+    """Where a row stands, and the size that it says (UNKNOWN_SIZE: none)."""
+
+    place: str
+    line: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,17 @@ class ListedObjects:
             fetcher.close()
         if empty:
             raise EmptySource(f"{self.description} names no object", "check that it is the right file")
+
+    def rows_of(self, store: str, key: str) -> list[PlacedRow]:
+        """The rows that name an object, with the sizes that they say."""
+        found, naming = [], self._naming()
+        for rows in self.rows():
+            stores, keys, _ = self._identities(rows, naming)
+            for i, pair in enumerate(zip(stores, keys, strict=True)):
+                if pair == (store, key):
+                    size = rows.sizes[i] if rows.sizes is not None else UNKNOWN_SIZE
+                    found.append(PlacedRow(*self.where(rows.first + i), size))
+        return found
 
     def _naming(self) -> _Naming:
         if self.base_uri is not None:

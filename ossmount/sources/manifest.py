@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ossmount.errors import ManifestError, SourceError, TwoSizes
 from ossmount.model import EntryBatch
 from ossmount.protocols import OpenStore, Report
 from ossmount.sources.inventory import open_inventory
@@ -15,6 +16,7 @@ from ossmount.sources.listed import ListedObjects
 from ossmount.sources.parsing import Plain
 from ossmount.sources.readers import Hook, TextReader, open_reader
 from ossmount.sources.text_file import TextFile
+from ossmount.uris import join_uri
 
 
 class ManifestSource:
@@ -65,6 +67,20 @@ class ManifestSource:
 
     def batches(self, report: Report) -> Iterator[EntryBatch]:
         """All entries. Raises ManifestError, SourceError and StoreError."""
+        return self._objects().batches(report)
+
+    def two_sizes(self, error: TwoSizes) -> SourceError:
+        """``error`` with file and rows. Reads the manifest again; raises what that raises."""
+        places = self._objects().rows_of(error.root, error.key)
+        for place, line, size in places[1:]:
+            if size != places[0].size:
+                first = places[0]
+                uri = join_uri(error.root, error.key)
+                message = f"{uri} has {size} bytes here and {first.size} in {first.place}:{first.line}"
+                return ManifestError(place, line, message, "keep the row that is right")
+        return error
+
+    def _objects(self) -> ListedObjects:
         inventory = None
         if self._hook is None:
             inventory = open_inventory(self._file, self._open_store, self._base_uri)
@@ -82,4 +98,4 @@ class ManifestSource:
             concurrency=self._concurrency,
             skip_missing=self._skip_missing,
             remedy=remedy,
-        ).batches(report)
+        )

@@ -21,7 +21,8 @@
     │   └── DeadlineExceeded
     ├── MountError                6   the mount cannot be made, or does not serve
     │   ├── DeviceUnavailable
-    │   └── MountpointUnusable
+    │   ├── MountpointUnusable
+    │   └── RuntimeUnusable           full, or somebody else's
     ├── CacheError                7   the cache directory cannot be used
     └── FileSystemError               an answer to a program, never seen on a terminal
         ├── NoSuchEntry
@@ -155,6 +156,10 @@ class DeviceUnavailable(MountError):
 
 class MountpointUnusable(MountError):
     """The mountpoint is missing, not a directory, not empty, busy or dead."""
+
+
+class RuntimeUnusable(MountError):
+    """The runtime directory cannot be written: its disk is full, or it belongs to somebody else."""
 
 
 class CacheError(OssmountError):

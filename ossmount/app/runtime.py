@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ossmount.errors import RuntimeUnusable
+
 RUNTIME_FORMAT = 1
 
 REFRESH_NAME = "refresh.json"
@@ -56,12 +58,19 @@ class MountRecord:
     format: int = RUNTIME_FORMAT
 
     def write(self) -> Path:
-        """Makes the runtime directory anew with this record in it, and returns it."""
+        """Makes the runtime directory anew with this record in it, and returns it. Raises RuntimeUnusable."""
         directory = runtime_directory(self.mountpoint)
         shutil.rmtree(directory, ignore_errors=True)
-        (directory / "stats").mkdir(mode=0o700, parents=True)
-        directory.chmod(0o700)
-        write_json(directory / "mount.json", asdict(self))
+        try:
+            (directory / "stats").mkdir(mode=0o700, parents=True)
+            directory.chmod(0o700)
+            write_json(directory / "mount.json", asdict(self))
+        except OSError as error:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise RuntimeUnusable(
+                f"cannot write the runtime directory {directory}: {error.strerror}",
+                "name another with OSSMOUNT_RUNTIME_DIR, or see who owns it and whether its disk is full",
+            ) from error
         return directory
 
     def update(self) -> None:

@@ -47,6 +47,7 @@ _CODES: tuple[tuple[type[errors.OssmountError], Code], ...] = (
     (errors.DeadlineExceeded, Code.UNAVAILABLE),
     (errors.NameRefused, Code.INVALID_ARGUMENT),
     (errors.CacheError, Code.RESOURCE_EXHAUSTED),
+    (errors.RuntimeUnusable, Code.RESOURCE_EXHAUSTED),
 )
 """The first that fits counts. What is not here is INTERNAL: nothing the caller can change."""
 

@@ -178,6 +178,48 @@ def test_target_on_a_full_disk(driver: Plugin, s3_gateway: S3Server, bucket: dic
     assert driver.left_behind() == []
 
 
+@contextlib.contextmanager
+def full_disk(directory: Path) -> Iterator[None]:
+    """A file system at ``directory`` that takes neither file nor directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    options = "size=16k,nr_inodes=1,mode=777"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)], check=True, timeout=10)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(directory)], check=True, timeout=10)
+
+
+@pytest.mark.parametrize("name", ["volumes", "secrets", "cache", "runtime"])
+def test_full_disk_below_the_driver(
+    tmp_path: Path, s3_gateway: S3Server, bucket: dict[str, str], name: str
+) -> None:
+    """Where it keeps records, credentials, indexes and blocks, and the sockets of mounts."""
+    with plugin(tmp_path / "home") as driver, full_disk(driver.home / name):
+        target = driver.target("bad")
+        with pytest.raises(Failed) as failed:
+            driver.client.publish("bad", target, bucket, secrets=keys(s3_gateway))
+        assert failed.value.code == "RESOURCE_EXHAUSTED", failed.value.details
+        assert "No space left" in failed.value.details
+        assert s3_gateway.secret_key not in failed.value.details + driver.log
+        assert not target.exists()
+        assert driver.processes() == []
+        assert [path for path in driver.mounts() if path.name != name] == []
+
+
+def test_full_disk_of_the_sidecars_directory(
+    driver: Plugin, s3_gateway: S3Server, bucket: dict[str, str]
+) -> None:
+    """An emptyDir has a limit, and the Pod's containers write into it."""
+    target = driver.target("bad", "pod-full-dir")
+    with full_disk(driver.empty_dir("pod-full-dir")):
+        with pytest.raises(Failed) as failed:
+            driver.client.publish("bad", target, bucket | {"serve": "sidecar"}, secrets=keys(s3_gateway))
+        assert failed.value.code == "RESOURCE_EXHAUSTED", failed.value.details
+        assert not target.exists()
+    assert driver.left_behind() == []
+
+
 def test_target_that_is_no_directory(driver: Plugin, bucket: dict[str, str], tmp_path: Path) -> None:
     target = driver.target("file")
     target.write_text("x")

@@ -82,6 +82,22 @@ def test_oss_with_wrong_keys(driver: Plugin, oss: OssServer, oss_volume: dict[st
     assert driver.left_behind() == []
 
 
+def test_oss_bucket_that_the_keys_may_not_list(
+    driver: Plugin, oss: OssServer, oss_volume: dict[str, str]
+) -> None:
+    """The keys are good, a policy of the bucket forbids it."""
+    target = driver.target("oss")
+    keys = {"akId": oss.access_key, "akSecret": oss.secret_key}
+    oss.fail_next(403, "AccessDenied", times=100)
+    with pytest.raises(Failed) as failed:
+        driver.client.publish("oss", target, oss_volume, secrets=keys)
+    assert failed.value.code == "PERMISSION_DENIED"
+    assert "AccessDenied" in failed.value.details
+    assert "pictures" in failed.value.details
+    assert oss.secret_key not in failed.value.details + driver.log
+    assert driver.left_behind() == []
+
+
 # -- S3 with the token of a service account ---------------------------------------------------------------
 
 

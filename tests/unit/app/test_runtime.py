@@ -10,7 +10,7 @@ import pytest
 
 from ossmount.app.runtime import MountRecord, read_record, remove_record, runtime_directory, write_json
 from ossmount.app.statistics import read_statistics
-from ossmount.errors import MountError
+from ossmount.errors import MountError, RuntimeUnusable
 
 PLACE = "/mnt/a place"
 
@@ -34,6 +34,13 @@ def test_a_record_comes_back_and_goes() -> None:
     remove_record(PLACE)
     assert read_record(PLACE) is None
     assert not directory.exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runtime").write_text("in the way")
+    with pytest.raises(RuntimeUnusable, match=r"runtime/\w+: Not a directory; .*OSSMOUNT_RUNTIME_DIR"):
+        record().write()
+    assert (tmp_path / "runtime").read_text() == "in the way"
 
 
 def test_a_new_mount_forgets_the_counters_of_the_last() -> None:

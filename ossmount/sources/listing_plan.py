@@ -255,7 +255,9 @@ class ListingPlan:
                 self._explorations += 1
                 self._credit -= 1
                 return Explore(directory, victim.cursor, victim)
-            cuts = cuts or cut_points(victim.cursor, victim.end, victim.common, self._alphabet)
+            # In stock only cuts that are some pages away: one that is near costs a request for its end.
+            common = victim.common if explore else max(0, victim.common - 1)
+            cuts = cuts or cut_points(victim.cursor, victim.end, common, self._alphabet)
             if cuts:
                 self._cut(victim, evenly(cuts, wanted))
                 return None

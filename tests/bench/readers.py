@@ -146,12 +146,13 @@ def steady(directory: str, versions: list[str], cached: int, seed: int) -> None:
     names = sorted(str(path.relative_to(versions[0])) for path in Path(versions[0]).rglob("*.jpg"))
     right = {name: [(Path(version) / name).read_bytes() for version in versions] for name in names}
     stays = [name for name in names if right[name][0] == right[name][-1]]
+    changes = sorted(set(names) - set(stays))
     gate()
     count, wrong = 0, list[str]()
     while not count or not select.select([sys.stdin], [], [], 0)[0]:
         near = source.random() < 0.5
         part = source.choice(parts_there[:cached] if near else parts_there)
-        name = source.choice(names if near else stays)
+        name = source.choice(changes if near and source.random() < 0.1 else names if near else stays)
         try:
             data = Path(directory, part, name).read_bytes()
             version = right[name].index(data) if data in right[name] else -1

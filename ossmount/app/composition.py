@@ -30,7 +30,7 @@ from ossmount.fuse import pages
 from ossmount.index import open_index
 from ossmount.model import BlockId
 from ossmount.protocols import Index, ObjectStore
-from ossmount.readahead import DatasetPlanner, Fetcher, Observer, Prefetcher, Warming, observation_pipe
+from ossmount.readahead import Arrivals, DatasetPlanner, Fetcher, Observer, Prefetcher, Warming, observation_pipe
 from ossmount.readahead.window import own_window_of
 from ossmount.stores import Address, Pace, Paced, Resolving, StorePool
 from ossmount.stores.curl_transfers import CurlTransfers
@@ -59,6 +59,8 @@ class Plan:
     observations: tuple[tuple[int, int], ...]
     """A pipe (reading end, writing end) for each prefetcher: workers write what programs do."""
     level: SharedLevel
+    arrivals: Arrivals
+    """What prefetchers have on its way: an OPEN waits for it."""
     metrics: socket.socket | None
     """Where Prometheus asks; worker 0 answers."""
 
@@ -94,6 +96,7 @@ def plan_mount(index: Path, settings: Settings, runtime: Path) -> Plan:
         runtime,
         pipes,
         level,
+        Arrivals(settings.mount.workers),
         metrics,
         requests=Pace(store.max_request_rate) if store.max_request_rate > 0 else None,
         bandwidth=Pace(store.max_bandwidth) if store.max_bandwidth > 0 else None,
@@ -188,9 +191,12 @@ async def serve_worker(plan: Plan, number: int) -> AsyncIterator[FileSystem]:
         parts = compose_parts(_with_window(plan), stack)
         tree = _with_previous(parts.index, plan, stack)
         reading = parts.fetcher if parts.tracer is None else TracedReading(parts.fetcher, parts.tracer)
-        filesystem = FileSystem(tree, reading, observer=plan.observer, push=plan.settings.readahead.push)
+        push = plan.settings.readahead.push
+        waits = plan.arrivals.waits_of(number)
+        filesystem = FileSystem(tree, reading, observer=plan.observer, push=push, arrival=waits.wait_for)
         async with trio.open_nursery() as nursery:
             await nursery.start(parts.fetcher.run)
+            await nursery.start(waits.run)
             nursery.start_soon(prepare_stores, parts)
             nursery.start_soon(
                 publish, plan.runtime, "worker", _with_filesystem(parts, filesystem), plan.level.apply
@@ -260,6 +266,7 @@ async def run_prefetcher(plan: Plan, number: int) -> None:
             push_budget=min(MOST_PUSHED, pages.available_memory() // 2),
             share=share,
             warming=warming,
+            arrivals=plan.arrivals,
         )
 
         def counters() -> dict[str, Any]:

@@ -7,7 +7,7 @@ remembers (which remainders were handed out) saves work only.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -51,6 +51,10 @@ class Observing(Protocol):
         ...
 
 
+Arrival = Callable[[int], Callable[[], Awaitable[None]] | None]
+"""Given an inode number, what to await until its bytes have come into the page cache, if they are on their way."""
+
+
 @dataclass(slots=True)
 class Served:
     """Requests of the kernel that were answered, refused ones included."""
@@ -70,7 +74,7 @@ class Served:
 class FileSystem:
     """One generation of one index, as a worker serves it.
 
-    ``push`` False turns remainders off.
+    ``push`` False turns remainders off. ``arrival`` tells what an open should wait for.
     """
 
     def __init__(
@@ -81,12 +85,14 @@ class FileSystem:
         observer: Observing | None = None,
         incidents: Incidents | None = None,
         push: bool = True,
+        arrival: Arrival = lambda ino: None,
     ) -> None:
         self._index = index
         self._fetcher = fetcher
         self._observer = observer
         self._incidents = incidents or Incidents()
         self._push = push
+        self._arrival = arrival
         self._rest: tuple[int, int, bytes] | None = None
         self._handed_out: OrderedDict[int, None] = OrderedDict()
         self._info = index.info()
@@ -128,15 +134,16 @@ class FileSystem:
             self._observer.listed(ino)
         return self._index.listing(ino, after)
 
-    def opened(self, ino: int) -> None:
+    def opened(self, ino: int) -> Callable[[], Awaitable[None]] | None:
         """To be told of every open: with pages in the kernel it is the only sign of a reader.
 
-        Raises StaleInode.
+        Returns what to await before the open is answered, if there is something. Raises StaleInode.
         """
         self._counts.opens += 1
         self._index.attributes(ino)  # of a generation that is gone: the kernel then looks up the name anew
         if self._observer is not None:
             self._observer.opened(ino)
+        return self._arrival(ino)
 
     async def read(self, ino: int, offset: int, size: int) -> bytes:
         """Up to ``size`` bytes from ``offset``; fewer only at the end of the file, b"" behind it.

@@ -47,8 +47,11 @@ class ServedFileSystem(Protocol):
         """
         ...
 
-    def opened(self, ino: int) -> None:
-        """Is told of every open: with pages in the kernel it is the only sign of a reader."""
+    def opened(self, ino: int) -> Callable[[], Awaitable[None]] | None:
+        """Is told of every open: with pages in the kernel it is the only sign of a reader.
+
+        Returns what to await before the open is answered: bytes that are on their way to the page cache.
+        """
         ...
 
     async def read(self, ino: int, offset: int, size: int) -> bytes:

@@ -121,7 +121,7 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         """Serves ``fs`` from now on.
 
-        ``waits()`` is called when a request begins whose handler may suspend (only READ does), ``slow()``
+        ``waits()`` is called when a request begins whose handler suspends (READ, and OPEN where bytes are on their way), ``slow()``
         when one begins that takes long without suspending, ``quick()`` when one begins that does neither:
         another worker may take the next one. ``push(ino, offset, data)`` receives what a read
         fetched beyond its answer; it must not block.
@@ -240,7 +240,10 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.EROFS)
         self._quick()
         try:
-            self._fs.opened(inode)
+            arrival = self._fs.opened(inode)
+            if arrival is not None:
+                self._waits()
+                await arrival()
         except Exception as error:
             self._refuse(error)
         self._opened.fh = inode

@@ -2,9 +2,10 @@
 
 Pure (no I/O, no clock): :mod:`window`, :mod:`coalescing`, :mod:`dataset`, :mod:`hedging`,
 :mod:`concurrency`, :mod:`messages`. Doing: :mod:`fetcher`, :mod:`threads`, :mod:`transfer`,
-:mod:`prefetcher`, :mod:`warming`. May know level 0 and trio.
+:mod:`arrivals`, :mod:`prefetcher`, :mod:`warming`. May know level 0 and trio.
 """
 
+from ossmount.readahead.arrivals import Arrivals
 from ossmount.readahead.dataset import DatasetPlanner
 from ossmount.readahead.fetcher import Fetcher
 from ossmount.readahead.messages import KNOWN_ORDER, observation_pipe
@@ -14,6 +15,7 @@ from ossmount.readahead.warming import Warming
 
 __all__ = [
     "KNOWN_ORDER",
+    "Arrivals",
     "DatasetPlanner",
     "Fetcher",
     "Observer",

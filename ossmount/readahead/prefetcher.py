@@ -16,6 +16,7 @@ from ossmount.config import ReadaheadSettings
 from ossmount.errors import FileSystemError
 from ossmount.model import BlockId, FileRef
 from ossmount.protocols import Index
+from ossmount.readahead.arrivals import Arrivals
 from ossmount.readahead.dataset import DatasetPlanner
 from ossmount.readahead.fetcher import Fetcher
 from ossmount.readahead.messages import (
@@ -51,7 +52,7 @@ class Prefetcher:
     """Carries out the plans of ``planner`` for files with ``ino % of == number``.
 
     ``push_budget``: bytes that may be pushed and not opened yet; beyond it files go to the cache only.
-    ``warming`` takes wishes to warm; without it they are ignored.
+    ``warming`` takes wishes to warm; without it they are ignored. ``arrivals`` is told what is on its way.
     """
 
     def __init__(
@@ -65,11 +66,13 @@ class Prefetcher:
         push_budget: int = 4 << 30,
         share: tuple[int, int] = (0, 1),
         warming: Warming | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         self._index = index
         self._fetcher = fetcher
         self._planner = planner
         self._warming = warming
+        self._arrivals = arrivals
         self._settings = settings or ReadaheadSettings()
         self._push = push if self._settings.push else None
         self._push_budget = push_budget
@@ -178,7 +181,8 @@ class Prefetcher:
         within = self._planner.pending_bytes <= self._push_budget
         arrived = partial(self._arrived, ref.ino, extent.offset, None) if within and self._push else None
         self._files += 1
-        self._fetcher.queue([block], arrived)
+        if self._fetcher.queue([block], arrived) and arrived is not None and self._arrivals is not None:
+            self._arrivals.expect(ref.ino)
 
     def _arrived(self, ino: int, start: int, tripwire: int | None, block: BlockId, data: bytes) -> None:
         """In a worker thread: the bytes go to the kernel before the program asks for them."""
@@ -187,6 +191,8 @@ class Prefetcher:
             self._pushed += 1
         else:
             self._unpushed += 1
+        if self._arrivals is not None and tripwire is None:
+            self._arrivals.come(ino)
 
 
 def _drain(descriptor: int) -> tuple[bytes, bool]:

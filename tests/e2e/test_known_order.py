@@ -84,12 +84,16 @@ def test_ordered_files_are_in_the_page_cache_when_they_are_opened(
     with ControlClient(mounted.path) as client:
         client.order([str(mounted.path / key) for key in order])
         wait_for(lambda: client.stats()["counters"]["pages"]["stored"] >= len(order))
-    before = len(asked(s3_relay))
+    before, evicted = len(asked(s3_relay)), 0
     for key in order:
-        assert (mounted.path / key).read_bytes() == FILES[key]
+        with (mounted.path / key).open("rb", buffering=0) as file:
+            evicted += not resident(file.fileno(), len(FILES[key]))
+            assert file.read() == FILES[key]
     assert len(asked(s3_relay)) == before
     wait_for(lambda: mounted.stats()["fs"]["opens"] == len(order))
-    assert mounted.stats()["fs"]["reads"] == 0
+    # A machine may take pages back at any time (DAMON's page-out takes even fresh ones).
+    assert evicted <= len(order) // 4
+    assert mounted.stats()["fs"]["reads"] <= evicted
     mounted.umount()
 
 
@@ -125,7 +129,8 @@ def test_fadvise_willneed_fetches_a_large_file_ahead_and_does_not_wait_for_it(
         wait_for(lambda: resident(fd, len(BIG)))
         requests = mounted.stats()["fs"]["reads"]
         assert os.pread(fd, len(BIG), 0) == BIG
-        assert mounted.stats()["fs"]["reads"] == requests, "it was not all in the page cache"
+        # Without the page cache 12; what the machine takes back meanwhile costs one.
+        assert mounted.stats()["fs"]["reads"] <= requests + 3, "it was not in the page cache"
     finally:
         os.close(fd)
     assert seconds < s3_relay.delay, f"WILLNEED waited {seconds:.2f} s: as long as a request to the store"

@@ -1,0 +1,119 @@
+"""What the prefetchers have on its way into the page cache, told to all processes of a mount.
+
+A program that opens a file whose bytes are in the air would ask for them again: a READ, and a second GET of
+the same object. So its OPEN is answered when they have come, and no READ follows. (Not the READ: the kernel
+keeps the pages of a READ locked, and the push would wait for its answer.) Nothing depends on it: a mark that
+is lost costs a request, and who waits in vain goes on after ``PATIENCE``.
+
+What may live here: the marks and those who wait for them. Who may touch it: whoever has measured an epoch of
+a program that told its order, before and after.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Awaitable, Callable
+
+import trio
+
+MOST_INODES = 1 << 26
+"""Inode numbers that have a mark, a byte each, of which memory holds the pages in use; files beyond are read
+as they always were."""
+
+PATIENCE = 0.5
+"""Seconds for bytes that are in the air already; then the program's own request is the better chance."""
+
+_NOTHING, _COMING = 0, 1
+
+
+class Arrivals:
+    """The marks. Made before the fork; each process takes its part of it.
+
+    Prefetchers set marks and take them away, and tell the workers in which somebody waits.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._marks = mmap.mmap(-1, MOST_INODES)
+        self._waiting = mmap.mmap(-1, max(1, workers))
+        self._bells = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(workers)]
+
+    def __repr__(self) -> str:
+        return f"Arrivals({len(self._bells)} workers)"
+
+    def expect(self, ino: int) -> None:
+        """The bytes of ``ino`` have been asked for, and will be pushed."""
+        if ino < MOST_INODES:
+            self._marks[ino] = _COMING
+
+    def coming(self, ino: int) -> bool:
+        """Whether ``ino`` is expected."""
+        return ino < MOST_INODES and self._marks[ino] == _COMING
+
+    def come(self, ino: int) -> None:
+        """It has been pushed, or will not be. From any thread."""
+        if ino >= MOST_INODES:
+            return
+        self._marks[ino] = _NOTHING
+        for number, bell in enumerate(self._bells):
+            if self._waiting[number]:
+                os.eventfd_write(bell, 1)
+
+    def waits_of(self, number: int) -> ArrivalWaits:
+        """What worker ``number`` waits for."""
+        self._waiting[number] = 0  # of one that was killed
+        return ArrivalWaits(self, number, self._bells[number])
+
+    def somebody_waits(self, number: int, *, now: bool) -> None:
+        """Whether anybody waits in worker ``number``; only that worker says so."""
+        self._waiting[number] = now
+
+
+class ArrivalWaits:
+    """The programs that wait in one worker. Loop only."""
+
+    def __init__(self, arrivals: Arrivals, number: int, bell: int) -> None:
+        self._arrivals, self._number, self._bell = arrivals, number, bell
+        self._events: dict[int, trio.Event] = {}
+        self._waits = self._in_vain = 0
+
+    def __repr__(self) -> str:
+        return f"ArrivalWaits({len(self._events)} files, {self._waits} waits, {self._in_vain} in vain)"
+
+    def statistics(self) -> dict[str, int]:
+        """Opens that waited, and those after which the bytes had not come."""
+        return {"waits": self._waits, "in_vain": self._in_vain}
+
+    def wait_for(self, ino: int) -> Callable[[], Awaitable[None]] | None:
+        """What to await before ``ino`` is read; None where nothing is on its way."""
+        if not self._arrivals.coming(ino):
+            return None
+        return lambda: self._wait(ino)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hears of arrivals until cancelled. Without it everybody waits in vain."""
+        task_status.started()
+        while True:
+            await trio.lowlevel.wait_readable(self._bell)
+            os.eventfd_read(self._bell)
+            for ino in [ino for ino in self._events if not self._arrivals.coming(ino)]:
+                self._events.pop(ino).set()
+
+    async def _wait(self, ino: int) -> None:
+        self._waits += 1
+        event = self._events.get(ino)
+        if event is None:
+            event = self._events[ino] = trio.Event()
+        self._arrivals.somebody_waits(self._number, now=True)
+        try:
+            if self._arrivals.coming(ino):  # else it came before the prefetcher could see us wait
+                with trio.move_on_after(PATIENCE):
+                    await event.wait()
+                    return
+                self._in_vain += 1
+                self._arrivals.come(ino)  # whoever promised it may be gone: nobody else waits for nothing
+        finally:
+            if self._events.get(ino) is event:
+                del self._events[ino]
+                event.set()
+            self._arrivals.somebody_waits(self._number, now=bool(self._events))

@@ -30,7 +30,16 @@ from ossmount.fuse import pages
 from ossmount.index import open_index
 from ossmount.model import BlockId
 from ossmount.protocols import Index, ObjectStore
-from ossmount.readahead import Arrivals, DatasetPlanner, Fetcher, Observer, Prefetcher, Warming, observation_pipe
+from ossmount.readahead import (
+    Arrivals,
+    DatasetPlanner,
+    Fetcher,
+    Observer,
+    Prefetcher,
+    Warming,
+    observation_pipe,
+)
+from ossmount.readahead.arrivals import ArrivalWaits
 from ossmount.readahead.window import own_window_of
 from ossmount.stores import Address, Pace, Paced, Resolving, StorePool
 from ossmount.stores.curl_transfers import CurlTransfers
@@ -199,7 +208,7 @@ async def serve_worker(plan: Plan, number: int) -> AsyncIterator[FileSystem]:
             await nursery.start(waits.run)
             nursery.start_soon(prepare_stores, parts)
             nursery.start_soon(
-                publish, plan.runtime, "worker", _with_filesystem(parts, filesystem), plan.level.apply
+                publish, plan.runtime, "worker", _with_filesystem(parts, filesystem, waits), plan.level.apply
             )
             if plan.metrics is not None and number == 0:
                 nursery.start_soon(serve_metrics, plan.metrics, plan.runtime / "stats")
@@ -216,7 +225,9 @@ def _with_previous(index: Index, plan: Plan, stack: ExitStack) -> Index:
     return Succession(index, previous)
 
 
-def _with_filesystem(parts: Parts, filesystem: FileSystem) -> Callable[[], dict[str, Any]]:
+def _with_filesystem(
+    parts: Parts, filesystem: FileSystem, waits: ArrivalWaits
+) -> Callable[[], dict[str, Any]]:
     info = parts.index.info()
     index = {
         "generation": info.generation,
@@ -226,7 +237,12 @@ def _with_filesystem(parts: Parts, filesystem: FileSystem) -> Callable[[], dict[
     }
 
     def counters() -> dict[str, Any]:
-        own = {"errors": filesystem.statistics(), "fs": filesystem.served(), "index": index}
+        own = {
+            "errors": filesystem.statistics(),
+            "fs": filesystem.served(),
+            "arrivals": waits.statistics(),
+            "index": index,
+        }
         return parts.statistics() | own
 
     return counters

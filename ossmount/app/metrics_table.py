@@ -116,6 +116,18 @@ LAYERS = (
         C,
         ("pages.stored_bytes",),
     ),
+    Metric(
+        "open_waits_total",
+        "Opens that waited for bytes on their way into the page cache.",
+        C,
+        ("arrivals.waits",),
+    ),
+    Metric(
+        "open_waits_in_vain_total",
+        "Opens that waited for bytes that did not come in time.",
+        C,
+        ("arrivals.in_vain",),
+    ),
     *_family(
         "disk_cache_lookups_total",
         "Blocks that were looked for in the disk cache, by reads and ahead of them.",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
 
+from ossmount.cache.direct import DirectWriter
 from ossmount.cache.files import File, write_all, write_parts
 
 
@@ -49,9 +50,12 @@ class Lease:
         ends = accumulate(map(len, parts), initial=self.position)
         return sum(1 for _ in takewhile(lambda end: end <= self.size, ends)) - 1
 
-    def append_many(self, parts: Sequence[bytes]) -> list[int]:
-        """As :meth:`append` for each, in one write."""
-        offsets = list(accumulate(map(len, parts), initial=self.position))
-        write_parts(self.file.fd, parts, self.position)
-        self.position = offsets.pop()
-        return offsets
+    def append_many(self, parts: Sequence[bytes], direct: DirectWriter | None = None) -> list[int]:
+        """As :meth:`append` for each, in one write, past the page cache where ``direct`` can."""
+        written = direct.write(self.file, parts, self.position, self.size) if direct is not None else None
+        if written is None:
+            write_parts(self.file.fd, parts, self.position)
+        start, end = written or (self.position, None)
+        offsets = list(accumulate(map(len, parts), initial=start))
+        self.position = end or offsets[-1]
+        return offsets[:-1]

@@ -52,7 +52,7 @@ class Observing(Protocol):
 
 
 Arrival = Callable[[int], Callable[[], Awaitable[None]] | None]
-"""Given an inode number, what to await until its bytes have come into the page cache, if they are on their way."""
+"""Given an inode number, what to await until its bytes are in the page cache, if they are on their way."""
 
 
 @dataclass(slots=True)

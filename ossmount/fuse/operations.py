@@ -121,10 +121,10 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         """Serves ``fs`` from now on.
 
-        ``waits()`` is called when a request begins whose handler suspends (READ, and OPEN where bytes are on their way), ``slow()``
-        when one begins that takes long without suspending, ``quick()`` when one begins that does neither:
-        another worker may take the next one. ``push(ino, offset, data)`` receives what a read
-        fetched beyond its answer; it must not block.
+        ``waits()`` is called when a request begins whose handler suspends (READ, and OPEN where bytes are
+        on their way), ``slow()`` when one begins that takes long without suspending, ``quick()`` when one
+        begins that does neither: another worker may take the next one. ``push(ino, offset, data)`` receives
+        what a read fetched beyond its answer; it must not block.
         """
         self._fs = fs
         self._slow, self._quick, self._push, self._waits = slow, quick, push, waits

@@ -34,8 +34,8 @@ Done = Callable[[], object]
 class BatchingCache(Protocol):
     """What a cache offers that stores several blocks for little more than one."""
 
-    def put_many(self, blocks: Sequence[tuple[BlockId, bytes]]) -> None:
-        """As ``put`` for each."""
+    def put_many(self, blocks: Sequence[tuple[BlockId, bytes]], *, hurry: bool = False) -> None:
+        """As ``put`` for each; ``hurry`` says that more is waiting than should."""
         ...
 
 
@@ -118,7 +118,7 @@ class Keeper:
     def _put(self, batch: Sequence[_Kept]) -> None:
         blocks = [block for kept in batch for block in kept.blocks]
         if self._batching is not None:
-            self._batching.put_many(blocks)
+            self._batching.put_many(blocks, hurry=self._queued > QUEUED_BYTES // 2)
         else:
             for block, data in blocks:
                 self._cache.put(block, data)

@@ -47,6 +47,8 @@ def training_transform() -> Any:
 
 def open_dataset(source: str, options: argparse.Namespace) -> Any:
     """ImageFolder, or a connector's data set, with the raw or the decoding loader."""
+    if options.announce:
+        import tests.bench.known_order  # noqa: F401 - where a program imports: before it trains
     if "+http" in source:
         from tests.bench.connectors import open_connector
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ossmount.app.control import ControlClient
 from ossmount.errors import SourceError
+from ossmount.readahead.arrivals import PATIENCE
 from tests.mount.test_pushing import resident
 from tests.servers.relay import Relay
 from tests.servers.s3 import S3Server
@@ -94,6 +96,26 @@ def test_ordered_files_are_in_the_page_cache_when_they_are_opened(
     # A machine may take pages back at any time (DAMON's page-out takes even fresh ones).
     assert evicted <= len(order) // 4
     assert mounted.stats()["fs"]["reads"] <= evicted
+    mounted.umount()
+
+
+def test_a_file_in_the_air_is_waited_for_and_not_asked_for_again(
+    mounted: CommandMount, s3_relay: Relay
+) -> None:
+    order = random.Random(8).sample(sorted(FILES), len(FILES))
+    s3_relay.delay = PATIENCE / 3
+    with ControlClient(mounted.path) as client:
+        client.order([str(mounted.path / key) for key in order])
+        wait_for(lambda: len(asked(s3_relay)) > 0)
+        with ThreadPoolExecutor(8) as programs:
+            contents = list(programs.map(lambda key: (mounted.path / key).read_bytes(), order))
+        assert contents == [FILES[key] for key in order]
+    wait_for(lambda: mounted.stats()["fs"]["opens"] == len(order))
+    counters = mounted.stats()
+    assert counters["arrivals"]["waits"] > 0
+    # A slow request may be hedged, and the machine may take back a page.
+    assert len(asked(s3_relay)) == len(order) + counters["fetcher"]["hedges"]
+    assert counters["fs"]["reads"] <= len(order) // 4
     mounted.umount()
 
 

@@ -23,10 +23,12 @@ class BatchCache(DictCache):
         self.batches: list[int] = []
         self.go = threading.Event()
         self.begun = threading.Event()
+        self.hurries: list[bool] = []
 
-    def put_many(self, blocks: Sequence[tuple[BlockId, bytes]]) -> None:
+    def put_many(self, blocks: Sequence[tuple[BlockId, bytes]], *, hurry: bool = False) -> None:
         self.begun.set()
         assert self.go.wait(20)
+        self.hurries.append(hurry)
         self.batches.append(len(blocks))
         self.blocks.update(blocks)
 
@@ -63,6 +65,17 @@ def test_a_full_queue_makes_the_caller_write() -> None:
     keeper.keep([(block("large", len(large)), large)])
     assert block("large", len(large)) in cache.blocks
     keeper.close(20)
+
+
+def test_a_disk_that_does_not_keep_up_is_told_to_hurry() -> None:
+    cache, size = BatchCache(), keeping.QUEUED_BYTES // 4
+    keeper = Keeper(cache)
+    for i in range(4):
+        keeper.keep([(block(f"k{i}", size), bytes(size))])
+        assert cache.begun.wait(20)
+    cache.go.set()
+    keeper.close(20)
+    assert cache.hurries == [False, True]
 
 
 def test_without_a_thread_and_after_the_end_it_puts_at_once() -> None:

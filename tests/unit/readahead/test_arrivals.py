@@ -1,0 +1,105 @@
+"""Opens that wait for what a prefetcher has in the air: they go on when it has come, and never for long."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import trio
+import trio.testing
+
+from ossmount.readahead import Arrivals
+from ossmount.readahead.arrivals import MOST_INODES, PATIENCE, ArrivalWaits
+
+
+async def opened(waits: ArrivalWaits, ino: int) -> float:
+    """How long an open of ``ino`` waits."""
+    began = trio.current_time()
+    if (arrival := waits.wait_for(ino)) is not None:
+        await arrival()
+    return trio.current_time() - began
+
+
+@pytest.mark.trio
+async def test_what_is_not_on_its_way_is_not_waited_for() -> None:
+    arrivals = Arrivals(1)
+    waits = arrivals.waits_of(0)
+    arrivals.expect(8)
+    arrivals.come(8)
+    for ino in (7, 8, 10**18):
+        assert waits.wait_for(ino) is None
+
+
+@pytest.mark.trio
+async def test_all_who_wait_for_a_file_go_on_when_it_has_come(autojump_clock: trio.abc.Clock) -> None:
+    arrivals = Arrivals(2)
+    waits = arrivals.waits_of(1)
+    seconds: list[float] = []
+    for ino in (7, 8):
+        arrivals.expect(ino)
+
+    async def open_one(ino: int) -> None:
+        seconds.append(await opened(waits, ino))
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(waits.run)
+        async with trio.open_nursery() as programs:
+            for ino in (7, 7, 8):
+                programs.start_soon(open_one, ino)
+            await trio.testing.wait_all_tasks_blocked()
+            arrivals.come(7)
+            while len(seconds) < 2:
+                await trio.lowlevel.checkpoint()
+            assert max(seconds) < PATIENCE
+            assert arrivals.coming(8)
+        nursery.cancel_scope.cancel()
+    assert seconds[2] >= PATIENCE
+    assert waits.statistics() == {"waits": 3, "in_vain": 1}
+
+
+@pytest.mark.trio
+async def test_a_promise_that_was_not_kept_is_waited_for_once(autojump_clock: trio.abc.Clock) -> None:
+    arrivals = Arrivals(1)
+    waits = arrivals.waits_of(0)
+    arrivals.expect(7)
+    assert await opened(waits, 7) >= PATIENCE
+    assert await opened(waits, 7) == 0.0
+
+
+@pytest.mark.trio
+async def test_nobody_is_rung_for_who_waits_for_nothing(autojump_clock: trio.abc.Clock) -> None:
+    arrivals = Arrivals(1)
+    waits = arrivals.waits_of(0)
+    bell = waits._bell
+    arrivals.expect(7)
+    arrivals.come(7)
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(bell)
+    arrivals.expect(7)
+    await opened(waits, 7)  # in vain, and over
+    assert os.eventfd_read(bell) == 1  # its own word to whoever waits for the same
+    arrivals.come(7)
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(bell)
+
+
+@pytest.mark.trio
+async def test_a_cancelled_wait_leaves_nothing() -> None:
+    arrivals = Arrivals(1)
+    waits = arrivals.waits_of(0)
+    arrivals.expect(7)
+    with trio.move_on_after(0):
+        await opened(waits, 7)
+    assert waits._events == {}
+    assert arrivals.coming(7)
+
+
+def test_a_fork_shares_the_marks_and_hears_the_bell() -> None:
+    arrivals = Arrivals(1)
+    arrivals.expect(MOST_INODES - 1)
+    child = os.fork()
+    if child == 0:
+        arrivals.come(MOST_INODES - 1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not arrivals.coming(MOST_INODES - 1)

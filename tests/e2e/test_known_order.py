@@ -103,6 +103,8 @@ def test_a_file_in_the_air_is_waited_for_and_not_asked_for_again(
     mounted: CommandMount, s3_relay: Relay
 ) -> None:
     order = random.Random(8).sample(sorted(FILES), len(FILES))
+    for key in order:
+        (mounted.path / key).stat()
     s3_relay.delay = PATIENCE / 3
     with ControlClient(mounted.path) as client:
         client.order([str(mounted.path / key) for key in order])

@@ -4,14 +4,15 @@ What may live here: everything about sorting, and the only use of pyarrow in the
 whoever measures rows per second and memory before and after.
 
 Sorted pieces are spilled as Arrow files and merged block by block: in each step every piece gives its rows
-up to the smallest last path of all loaded blocks, and these are sorted together. Comparisons happen in
+up to the smallest last path of all loaded blocks, and these are sorted together. Where there are too many
+pieces for one block of each in memory, some are merged into a larger one first. Comparisons happen in
 Arrow only; a merge with a heap in Python would cost more than the whole build.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,10 @@ _PIECE_BYTES = 64 << 20
 _BLOCK_ROWS = 8192
 """Rows of a block: one block of each piece is in memory while merging."""
 
+_FAN_IN = 32
+"""Pieces that are merged at once: their blocks take 50 MB. Ten million rows have fewer, so each row is
+written once; a hundred million are written twice."""
+
 _SCHEMA = pa.schema(
     [("path", pa.binary()), ("store", pa.int32()), ("key", pa.binary()), ("size", pa.int64()),
      ("etag", pa.binary()), ("mtime", pa.int64()), ("label", pa.binary()), ("offset", pa.int64()),
@@ -44,7 +49,8 @@ class Sorter:
         self._stem = stem
         self._waiting: list[Any] = []
         self._bytes = 0
-        self._pieces: list[Path] = []
+        self._levels: list[list[Path]] = [[]]
+        self._written = 0
         self._stores: dict[str, int] = {}
         self.rows = 0
 
@@ -67,22 +73,18 @@ class Sorter:
 
     def merged(self) -> Iterator[EntryBatch]:
         """Everything in order of the paths."""
-        if not self._pieces:
+        if not self._written:
             yield from self._batches(self._sorted_table())
             return
         self._spill()
-        with ExitStack() as stack:
-            cursors = [_Cursor(stack.enter_context(pa.OSFile(str(piece)))) for piece in self._pieces]
-            while cursors := [cursor for cursor in cursors if cursor.load()]:
-                bound = min(cursor.last for cursor in cursors)
-                table = pa.Table.from_batches([cursor.take_to(bound) for cursor in cursors], _SCHEMA)
-                yield from self._batches(_sort(table))
+        for table in _merged([piece for level in self._levels for piece in level]):
+            yield from self._batches(table)
 
     def close(self) -> None:
         """Removes the spilled pieces."""
         self._waiting.clear()
-        for piece in self._pieces:
-            piece.unlink(missing_ok=True)
+        for number in range(self._written):
+            self._piece(number).unlink(missing_ok=True)
 
     def _block(self, columns: Columns) -> Any:
         count = len(columns.paths)
@@ -112,12 +114,28 @@ class Sorter:
     def _spill(self) -> None:
         if not self._waiting:
             return
-        piece = self._stem.with_name(f"{self._stem.name}.sort{len(self._pieces)}")
-        self._pieces.append(piece)
+        self._write([self._sorted_table()], level=0)
+        pa.default_memory_pool().release_unused()
+
+    def _write(self, tables: Iterable[Any], level: int) -> None:
+        """Writes sorted tables as a piece; a full level becomes one piece of the next."""
+        piece = self._piece(self._written)
+        self._written += 1
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with pa.OSFile(str(piece), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA, options=options) as writer:
-            writer.write_table(self._sorted_table(), max_chunksize=_BLOCK_ROWS)
-        pa.default_memory_pool().release_unused()
+            for table in tables:
+                writer.write_table(table, max_chunksize=_BLOCK_ROWS)
+        if level == len(self._levels):
+            self._levels.append([])
+        self._levels[level].append(piece)
+        if len(self._levels[level]) == _FAN_IN:
+            full, self._levels[level] = self._levels[level], []
+            self._write(_merged(full), level + 1)
+            for old in full:
+                old.unlink()
+
+    def _piece(self, number: int) -> Path:
+        return self._stem.with_name(f"{self._stem.name}.sort{number}")
 
     def _batches(self, table: Any) -> Iterator[EntryBatch]:
         stores = list(self._stores)
@@ -128,6 +146,15 @@ class Sorter:
                 paths, [stores[number] for number in numbers], _decode(keys), sizes, _decode(etags), mtimes,
                 texts, offsets, lengths,
             )  # fmt: skip
+
+
+def _merged(pieces: Sequence[Path]) -> Iterator[Any]:
+    """Tables that follow each other in order, of some thousand rows each."""
+    with ExitStack() as stack:
+        cursors = [_Cursor(stack.enter_context(pa.OSFile(str(piece)))) for piece in pieces]
+        while cursors := [cursor for cursor in cursors if cursor.load()]:
+            bound = min(cursor.last for cursor in cursors)
+            yield _sort(pa.Table.from_batches([cursor.take_to(bound) for cursor in cursors], _SCHEMA))
 
 
 class _Cursor:

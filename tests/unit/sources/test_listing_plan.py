@@ -129,7 +129,7 @@ def test_the_work_is_shared_whatever_keys_look_like(shape: str) -> None:
     pages = len(keys) / 100
     # 400 pages by 16 at once would be 25 rounds; one after another 400.
     assert simulation.rounds < 4 * pages / 16, simulation.rounds
-    assert simulation.requests < 1.7 * pages, simulation.requests
+    assert simulation.requests < 1.5 * pages, simulation.requests
 
 
 def test_a_small_listing_costs_nothing_more() -> None:

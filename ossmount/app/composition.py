@@ -201,7 +201,7 @@ async def serve_worker(plan: Plan, number: int) -> AsyncIterator[FileSystem]:
         tree = _with_previous(parts.index, plan, stack)
         reading = parts.fetcher if parts.tracer is None else TracedReading(parts.fetcher, parts.tracer)
         push = plan.settings.readahead.push
-        waits = plan.arrivals.waits_of(number)
+        waits = plan.arrivals.waits_of(number, plan.settings.readahead.small_file)
         filesystem = FileSystem(tree, reading, observer=plan.observer, push=push, arrival=waits.wait_for)
         async with trio.open_nursery() as nursery:
             await nursery.start(parts.fetcher.run)

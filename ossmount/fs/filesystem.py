@@ -51,8 +51,8 @@ class Observing(Protocol):
         ...
 
 
-Arrival = Callable[[int], Callable[[], Awaitable[None]] | None]
-"""Given an inode number, what to await until its bytes are in the page cache, if they are on their way."""
+Arrival = Callable[[int, int], Callable[[], Awaitable[None]] | None]
+"""Given inode number and size of a file, what to await until a prefetcher has brought it, if one will."""
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class FileSystem:
         observer: Observing | None = None,
         incidents: Incidents | None = None,
         push: bool = True,
-        arrival: Arrival = lambda ino: None,
+        arrival: Arrival = lambda ino, size: None,
     ) -> None:
         self._index = index
         self._fetcher = fetcher
@@ -140,10 +140,11 @@ class FileSystem:
         Returns what to await before the open is answered, if there is something. Raises StaleInode.
         """
         self._counts.opens += 1
-        self._index.attributes(ino)  # of a generation that is gone: the kernel then looks up the name anew
+        found = self._index.attributes(ino)  # of a generation that is gone: the kernel looks up the name anew
+        arrival = self._arrival(ino, found.size)  # first: whom the observer tells may look for a mark
         if self._observer is not None:
             self._observer.opened(ino)
-        return self._arrival(ino)
+        return arrival
 
     async def read(self, ino: int, offset: int, size: int) -> bytes:
         """Up to ``size`` bytes from ``offset``; fewer only at the end of the file, b"" behind it.

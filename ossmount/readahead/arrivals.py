@@ -1,12 +1,15 @@
-"""What the prefetchers have on its way into the page cache, told to all processes of a mount.
+"""What is on its way into the page cache, told between the processes of a mount.
 
 A program that opens a file whose bytes are in the air would ask for them again: a READ, and a second GET of
 the same object. So its OPEN is answered when they have come, and no READ follows. (Not the READ: the kernel
-keeps the pages of a READ locked, and the push would wait for its answer.) Nothing depends on it: a mark that
-is lost costs a request, and who waits in vain goes on after ``PATIENCE``.
+keeps the pages of a READ locked, and the push would wait for its answer.) Where a prefetcher *covers* what
+programs read, a file that it has not come to yet goes the same way: the worker marks it as wanted, and the
+prefetcher fetches it next. That costs a third of a READ, a GET and a put of the worker's own.
+
+Nothing depends on a mark: one that is lost costs a request, and who waits in vain goes on after ``PATIENCE``.
 
 What may live here: the marks and those who wait for them. Who may touch it: whoever has measured an epoch of
-a program that told its order, before and after.
+a program that told its order, and of one that did not, before and after.
 """
 
 from __future__ import annotations
@@ -21,21 +24,22 @@ MOST_INODES = 1 << 26
 """Inode numbers that have a mark, a byte each, of which memory holds the pages in use; files beyond are read
 as they always were."""
 
-PATIENCE = 0.5
-"""Seconds for bytes that are in the air already; then the program's own request is the better chance."""
+PATIENCE = 1.0
+"""Seconds for what a prefetcher should bring; then the program's own request is the better chance."""
 
-_NOTHING, _COMING = 0, 1
+_NOTHING, _COMING, _WANTED, _COME = range(4)
 
 
 class Arrivals:
     """The marks. Made before the fork; each process takes its part of it.
 
-    Prefetchers set marks and take them away, and tell the workers in which somebody waits.
+    Prefetchers say what is coming and what has come, and ring for the workers in which somebody waits.
     """
 
     def __init__(self, workers: int) -> None:
         self._marks = mmap.mmap(-1, MOST_INODES)
         self._waiting = mmap.mmap(-1, max(1, workers))
+        self._covered = mmap.mmap(-1, 1)
         self._bells = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(workers)]
 
     def __repr__(self) -> str:
@@ -46,23 +50,41 @@ class Arrivals:
         if ino < MOST_INODES:
             self._marks[ino] = _COMING
 
-    def coming(self, ino: int) -> bool:
-        """Whether ``ino`` is expected."""
-        return ino < MOST_INODES and self._marks[ino] == _COMING
+    def has_come(self, ino: int) -> bool:
+        """Whether there is nothing to wait for any more."""
+        return self._marks[ino] == _COME
+
+    def want(self, ino: int) -> bool:
+        """A program opens ``ino``: True where it should wait for a prefetcher, which sees the mark."""
+        if ino >= MOST_INODES:
+            return False
+        mark = self._marks[ino]
+        if mark == _NOTHING:
+            mark = self._marks[ino] = _WANTED if self._covered[0] else _COME
+        return mark != _COME
+
+    def wanted(self, ino: int) -> bool:
+        """Whether a program waits for ``ino``, which no prefetcher has begun."""
+        return ino < MOST_INODES and self._marks[ino] == _WANTED
+
+    def cover(self, now: bool) -> None:
+        """Whether a prefetcher is fetching what programs read, and so may be waited for."""
+        if self._covered[0] != now:
+            self._covered[0] = now
 
     def come(self, ino: int) -> None:
         """It has been pushed, or will not be. From any thread."""
         if ino >= MOST_INODES:
             return
-        self._marks[ino] = _NOTHING
+        self._marks[ino] = _COME
         for number, bell in enumerate(self._bells):
             if self._waiting[number]:
                 os.eventfd_write(bell, 1)
 
-    def waits_of(self, number: int) -> ArrivalWaits:
-        """What worker ``number`` waits for."""
+    def waits_of(self, number: int, largest: int) -> ArrivalWaits:
+        """The waits in worker ``number``, for files of at most ``largest`` bytes."""
         self._waiting[number] = 0  # of one that was killed
-        return ArrivalWaits(self, number, self._bells[number])
+        return ArrivalWaits(self, number, self._bells[number], largest)
 
     def somebody_waits(self, number: int, *, now: bool) -> None:
         """Whether anybody waits in worker ``number``; only that worker says so."""
@@ -72,8 +94,8 @@ class Arrivals:
 class ArrivalWaits:
     """The programs that wait in one worker. Loop only."""
 
-    def __init__(self, arrivals: Arrivals, number: int, bell: int) -> None:
-        self._arrivals, self._number, self._bell = arrivals, number, bell
+    def __init__(self, arrivals: Arrivals, number: int, bell: int, largest: int) -> None:
+        self._arrivals, self._number, self._bell, self._largest = arrivals, number, bell, largest
         self._events: dict[int, trio.Event] = {}
         self._waits = self._in_vain = 0
 
@@ -84,9 +106,9 @@ class ArrivalWaits:
         """Opens that waited, and those after which the bytes had not come."""
         return {"waits": self._waits, "in_vain": self._in_vain}
 
-    def wait_for(self, ino: int) -> Callable[[], Awaitable[None]] | None:
-        """What to await before ``ino`` is read; None where nothing is on its way."""
-        if not self._arrivals.coming(ino):
+    def wait_for(self, ino: int, size: int) -> Callable[[], Awaitable[None]] | None:
+        """What to await before the open of ``ino`` is answered; None where its own READ is as good."""
+        if not 0 < size <= self._largest or not self._arrivals.want(ino):
             return None
         return lambda: self._wait(ino)
 
@@ -96,7 +118,7 @@ class ArrivalWaits:
         while True:
             await trio.lowlevel.wait_readable(self._bell)
             os.eventfd_read(self._bell)
-            for ino in [ino for ino in self._events if not self._arrivals.coming(ino)]:
+            for ino in [ino for ino in self._events if self._arrivals.has_come(ino)]:
                 self._events.pop(ino).set()
 
     async def _wait(self, ino: int) -> None:
@@ -106,12 +128,13 @@ class ArrivalWaits:
             event = self._events[ino] = trio.Event()
         self._arrivals.somebody_waits(self._number, now=True)
         try:
-            if self._arrivals.coming(ino):  # else it came before the prefetcher could see us wait
+            if not self._arrivals.has_come(ino):  # it may have before anybody could see us wait
                 with trio.move_on_after(PATIENCE):
                     await event.wait()
                     return
                 self._in_vain += 1
-                self._arrivals.come(ino)  # whoever promised it may be gone: nobody else waits for nothing
+                self._arrivals.come(ino)  # whoever promised it may be gone: nobody else waits for it
+                self._arrivals.cover(False)
         finally:
             if self._events.get(ino) is event:
                 del self._events[ino]

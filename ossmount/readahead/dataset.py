@@ -37,6 +37,9 @@ FILES_PER_READ = 64
 """The window is at most so many times the files that programs really opened: to plan a million files
 takes 16,000 reads, whatever the slow start says."""
 
+COVERING_WINDOW = 256
+"""Files: by then some thirty reads have confirmed the guess."""
+
 SCANNED_AT_ONCE = 4096
 """Index rows that one call looks at: about a millisecond."""
 
@@ -111,6 +114,11 @@ class DatasetPlanner:
     def pending_bytes(self) -> int:
         """About how many bytes they have."""
         return self._pending_bytes
+
+    @property
+    def covers(self) -> bool:
+        """Whether what programs will read is known well enough that it is as good as on its way."""
+        return self._foretold() or self._window_now() >= COVERING_WINDOW
 
     def statistics(self) -> dict[str, int]:
         """Gauges: what is planned, pending, the window, files opened in this epoch."""

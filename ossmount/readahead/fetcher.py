@@ -256,11 +256,16 @@ class Fetcher:
         arrived: Arrived | None = None,
         part: int = 0,
         settled: Settled | None = None,
+        *,
+        urgent: bool = False,
     ) -> int:
-        """As :meth:`prefetch`, but nothing is started before the next call of that: for many at once."""
+        """As :meth:`prefetch`, but nothing is started before the next call of that: for many at once.
+
+        ``urgent``: somebody waits for them, so they go before all that is queued.
+        """
         wanted = [b for b in blocks if b not in self._flights and self.at_hand(b) is None]
         for span in coalesce(wanted, part or self._settings.part_size):
-            self._launch(span, demand=False, arrived=arrived).settled = settled
+            self._launch(span, demand=urgent, arrived=arrived).settled = settled
         self._count.prefetched += len(wanted)
         return len(wanted)
 

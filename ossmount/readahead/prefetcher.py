@@ -7,7 +7,7 @@ which runs in the fetcher's threads because the kernel may let it wait for a pag
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import trio
@@ -128,6 +128,8 @@ class Prefetcher:
         match observation:
             case Opened(ino):
                 self._planner.opened(ino)
+                if self._arrivals is not None and self._arrivals.wanted(ino):
+                    self._fetch_now(ino, self._arrivals)
             case Listed(ino):
                 self._planner.listed(ino)
             case Known(inos, begin):
@@ -172,6 +174,8 @@ class Prefetcher:
             for ref in self._planner.take(room):
                 self._queue(ref)
             self._fetcher.prefetch(())
+            if self._arrivals is not None:
+                self._arrivals.cover(self._push is not None and self._planner.covers)
             if self._warming is not None:
                 self._warming.room()
 
@@ -183,6 +187,23 @@ class Prefetcher:
         self._files += 1
         if self._fetcher.queue([block], arrived) and arrived is not None and self._arrivals is not None:
             self._arrivals.expect(ref.ino)
+
+    def _fetch_now(self, ino: int, arrivals: Arrivals) -> None:
+        """A program waits in its open of a file that was not planned, or not yet."""
+        if ino % self._of != self._number:
+            return
+        extent = self._index.extent(ino)
+        block = BlockId(extent.object, extent.offset, extent.length)
+
+        def settled(blocks: Sequence[BlockId], done: bool) -> None:
+            if not done:
+                arrivals.come(ino)  # its READ will say what is wrong
+
+        arrived = partial(self._arrived, ino, extent.offset, None)
+        if self._fetcher.queue([block], arrived, settled=settled, urgent=True):
+            arrivals.expect(ino)
+        else:
+            arrivals.come(ino)
 
     def _arrived(self, ino: int, start: int, tripwire: int | None, block: BlockId, data: bytes) -> None:
         """In a worker thread: the bytes go to the kernel before the program asks for them."""

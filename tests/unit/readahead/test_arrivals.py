@@ -15,7 +15,7 @@ from ossmount.readahead.arrivals import MOST_INODES, PATIENCE, ArrivalWaits
 async def opened(waits: ArrivalWaits, ino: int) -> float:
     """How long an open of ``ino`` waits."""
     began = trio.current_time()
-    if (arrival := waits.wait_for(ino)) is not None:
+    if (arrival := waits.wait_for(ino, 10)) is not None:
         await arrival()
     return trio.current_time() - began
 
@@ -23,17 +23,18 @@ async def opened(waits: ArrivalWaits, ino: int) -> float:
 @pytest.mark.trio
 async def test_what_is_not_on_its_way_is_not_waited_for() -> None:
     arrivals = Arrivals(1)
-    waits = arrivals.waits_of(0)
+    waits = arrivals.waits_of(0, 1000)
     arrivals.expect(8)
     arrivals.come(8)
     for ino in (7, 8, 10**18):
-        assert waits.wait_for(ino) is None
+        assert waits.wait_for(ino, 10) is None
+        assert not arrivals.wanted(ino)
 
 
 @pytest.mark.trio
 async def test_all_who_wait_for_a_file_go_on_when_it_has_come(autojump_clock: trio.abc.Clock) -> None:
     arrivals = Arrivals(2)
-    waits = arrivals.waits_of(1)
+    waits = arrivals.waits_of(1, 1000)
     seconds: list[float] = []
     for ino in (7, 8):
         arrivals.expect(ino)
@@ -51,7 +52,7 @@ async def test_all_who_wait_for_a_file_go_on_when_it_has_come(autojump_clock: tr
             while len(seconds) < 2:
                 await trio.lowlevel.checkpoint()
             assert max(seconds) < PATIENCE
-            assert arrivals.coming(8)
+            assert not arrivals.has_come(8)
         nursery.cancel_scope.cancel()
     assert seconds[2] >= PATIENCE
     assert waits.statistics() == {"waits": 3, "in_vain": 1}
@@ -60,7 +61,7 @@ async def test_all_who_wait_for_a_file_go_on_when_it_has_come(autojump_clock: tr
 @pytest.mark.trio
 async def test_a_promise_that_was_not_kept_is_waited_for_once(autojump_clock: trio.abc.Clock) -> None:
     arrivals = Arrivals(1)
-    waits = arrivals.waits_of(0)
+    waits = arrivals.waits_of(0, 1000)
     arrivals.expect(7)
     assert await opened(waits, 7) >= PATIENCE
     assert await opened(waits, 7) == 0.0
@@ -69,7 +70,7 @@ async def test_a_promise_that_was_not_kept_is_waited_for_once(autojump_clock: tr
 @pytest.mark.trio
 async def test_nobody_is_rung_for_who_waits_for_nothing(autojump_clock: trio.abc.Clock) -> None:
     arrivals = Arrivals(1)
-    waits = arrivals.waits_of(0)
+    waits = arrivals.waits_of(0, 1000)
     bell = waits._bell
     arrivals.expect(7)
     arrivals.come(7)
@@ -86,12 +87,12 @@ async def test_nobody_is_rung_for_who_waits_for_nothing(autojump_clock: trio.abc
 @pytest.mark.trio
 async def test_a_cancelled_wait_leaves_nothing() -> None:
     arrivals = Arrivals(1)
-    waits = arrivals.waits_of(0)
+    waits = arrivals.waits_of(0, 1000)
     arrivals.expect(7)
     with trio.move_on_after(0):
         await opened(waits, 7)
     assert waits._events == {}
-    assert arrivals.coming(7)
+    assert not arrivals.has_come(7)
 
 
 def test_a_fork_shares_the_marks_and_hears_the_bell() -> None:
@@ -102,4 +103,35 @@ def test_a_fork_shares_the_marks_and_hears_the_bell() -> None:
         arrivals.come(MOST_INODES - 1)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    assert not arrivals.coming(MOST_INODES - 1)
+    assert arrivals.has_come(MOST_INODES - 1)
+
+
+@pytest.mark.trio
+async def test_a_file_that_is_covered_is_wanted_and_only_while_it_is(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    arrivals = Arrivals(1)
+    waits = arrivals.waits_of(0, 1000)
+    arrivals.cover(True)
+    assert waits.wait_for(7, 1001) is None, "large files have windows of their own"
+    assert waits.wait_for(7, 0) is None
+    assert not arrivals.wanted(7)
+    assert waits.wait_for(7, 1000) is not None
+    assert arrivals.wanted(7)
+    arrivals.expect(7)
+    assert not arrivals.wanted(7)
+    assert await opened(waits, 7) >= PATIENCE
+    # Whoever should have brought it may be gone: until somebody says so anew, nobody waits for new files.
+    assert waits.wait_for(8, 10) is None
+    arrivals.cover(True)
+    assert waits.wait_for(8, 10) is None, "it was opened, and so read"
+    assert waits.wait_for(9, 10) is not None
+
+
+def test_a_killed_worker_waits_for_nothing() -> None:
+    arrivals = Arrivals(1)
+    arrivals.somebody_waits(0, now=True)
+    waits = arrivals.waits_of(0, 1000)
+    arrivals.come(7)
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(waits._bell)

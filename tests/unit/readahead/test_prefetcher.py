@@ -10,12 +10,13 @@ import trio
 import trio.testing
 
 from ossmount.config import ReadaheadSettings
+from ossmount.errors import AccessDenied
 from ossmount.model import Entry, Extent
-from ossmount.readahead import DatasetPlanner, Fetcher, Observer, Prefetcher, observation_pipe
-from ossmount.readahead.messages import read_frame
+from ossmount.readahead import Arrivals, DatasetPlanner, Fetcher, Observer, Prefetcher, observation_pipe
+from ossmount.readahead.messages import opened_frame, read_frame
 from tests.support.executors import DictCache, ImmediateExecutor, ManualExecutor
 from tests.support.memory_index import MemoryIndex
-from tests.support.memory_store import MemoryStore, opener
+from tests.support.memory_store import MemoryStore, fail_first, opener
 
 SETTINGS = ReadaheadSettings(max_requests=8)
 OBJECTS = {f"c{c}/{i}": bytes([c, i]) * 50 for c in range(5) for i in range(40)}
@@ -53,8 +54,14 @@ class World:
         self.cache, self.kernel = DictCache(), Kernel()
         self.fetcher = Fetcher(opener(self.store), self.cache, settings, executor=executor)
         self.planner = DatasetPlanner(self.index, settings)
+        self.arrivals = Arrivals(1)
         self.prefetcher = Prefetcher(
-            self.index, self.fetcher, self.planner, self.kernel.push, settings=settings
+            self.index,
+            self.fetcher,
+            self.planner,
+            self.kernel.push,
+            settings=settings,
+            arrivals=self.arrivals,
         )
         self.inos = [self.index.ino(key.encode()) for key in OBJECTS]
 
@@ -97,6 +104,44 @@ async def test_a_known_order_is_fetched_in_that_order_as_room_comes() -> None:
             await trio.testing.wait_all_tasks_blocked()
     os.close(reading)
     assert [key for _, key in world.store.log] == [world.index.paths[ino].decode() for ino in order]
+
+
+async def test_a_file_that_an_open_waits_for_is_fetched_next() -> None:
+    executor = ManualExecutor()
+    world = World(executor)
+    waits = world.arrivals.waits_of(0, 1000)
+    world.planner.know(world.inos)
+    world.prefetcher.take_in(b"")
+    assert len(executor.jobs) == 8  # as many as may be under way
+    last = world.inos[-1]
+    assert waits.wait_for(last, 100) is not None
+    assert waits.wait_for(world.inos[0], 100) is not None
+    world.prefetcher.take_in(opened_frame(last) + opened_frame(world.inos[0]))
+    executor.run()
+    await trio.testing.wait_all_tasks_blocked()
+    while executor.jobs:
+        executor.run()
+        await trio.testing.wait_all_tasks_blocked()
+    asked = [key for _, key in world.store.log]
+    assert asked.index(world.index.paths[last].decode()) < 10
+    assert len(asked) == len(set(asked)) == len(world.inos)
+    assert world.arrivals.has_come(last)
+    assert last in world.kernel.pages
+
+
+async def test_an_open_goes_on_where_what_it_waits_for_cannot_be_fetched() -> None:
+    world = World(ImmediateExecutor())
+    waits = world.arrivals.waits_of(0, 1000)
+    world.planner.know(world.inos[:3])
+    world.prefetcher.take_in(b"")
+    world.arrivals.cover(True)
+    world.store.fault = fail_first(10**9, AccessDenied("no"))
+    wanted = world.inos[-1]
+    assert waits.wait_for(wanted, 100) is not None
+    world.prefetcher.take_in(opened_frame(wanted))
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.arrivals.has_come(wanted)
+    assert wanted not in world.kernel.pages
 
 
 async def test_pushes_that_the_kernel_refuses_and_inodes_that_do_not_exist_are_harmless() -> None:

@@ -216,7 +216,7 @@ class ReadaheadSettings:
     block_size: int = option(1 << 20, "block of a large file in the cache", parse_size, "SIZE")
     max_requests: int = option(128, "requests in flight in each process", int, "N")
     max_bytes: int = option(256 << 20, "bytes in flight in each process", parse_size, "SIZE")
-    prefetchers: int = option(1, "processes that fetch ahead", int, "N")
+    prefetchers: int = option(2, "processes that fetch ahead", int, "N")
     read_deadline: float = option(120.0, "a read is answered within this time", parse_duration, "TIME")
     push: bool = option(True, "push fetched files into the kernel's page cache", parse_bool)
 

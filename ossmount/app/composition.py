@@ -105,7 +105,7 @@ def plan_mount(index: Path, settings: Settings, runtime: Path) -> Plan:
         runtime,
         pipes,
         level,
-        Arrivals(settings.mount.workers),
+        Arrivals(settings.mount.workers, count),
         metrics,
         requests=Pace(store.max_request_rate) if store.max_request_rate > 0 else None,
         bandwidth=Pace(store.max_bandwidth) if store.max_bandwidth > 0 else None,

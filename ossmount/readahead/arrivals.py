@@ -36,10 +36,10 @@ class Arrivals:
     Prefetchers say what is coming and what has come, and ring for the workers in which somebody waits.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, prefetchers: int) -> None:
         self._marks = mmap.mmap(-1, MOST_INODES)
         self._waiting = mmap.mmap(-1, max(1, workers))
-        self._covered = mmap.mmap(-1, 1)
+        self._covered = mmap.mmap(-1, max(1, prefetchers))
         self._bells = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(workers)]
 
     def __repr__(self) -> str:
@@ -60,17 +60,25 @@ class Arrivals:
             return False
         mark = self._marks[ino]
         if mark == _NOTHING:
-            mark = self._marks[ino] = _WANTED if self._covered[0] else _COME
+            mark = self._marks[ino] = _WANTED if self._covered[self._whose(ino)] else _COME
         return mark != _COME
 
     def wanted(self, ino: int) -> bool:
         """Whether a program waits for ``ino``, which no prefetcher has begun."""
         return ino < MOST_INODES and self._marks[ino] == _WANTED
 
-    def cover(self, now: bool) -> None:
-        """Whether a prefetcher is fetching what programs read, and so may be waited for."""
-        if self._covered[0] != now:
-            self._covered[0] = now
+    def cover(self, number: int, now: bool) -> None:
+        """Whether prefetcher ``number`` is fetching what programs read, and so may be waited for."""
+        if self._covered[number] != now:
+            self._covered[number] = now
+
+    def give_up(self, ino: int) -> None:
+        """Somebody waited for ``ino`` in vain: its prefetcher may be gone, so nobody waits for more."""
+        self.cover(self._whose(ino), False)
+        self.come(ino)
+
+    def _whose(self, ino: int) -> int:
+        return ino % len(self._covered)
 
     def come(self, ino: int) -> None:
         """It has been pushed, or will not be. From any thread."""
@@ -133,8 +141,7 @@ class ArrivalWaits:
                     await event.wait()
                     return
                 self._in_vain += 1
-                self._arrivals.come(ino)  # whoever promised it may be gone: nobody else waits for it
-                self._arrivals.cover(False)
+                self._arrivals.give_up(ino)
         finally:
             if self._events.get(ino) is event:
                 del self._events[ino]

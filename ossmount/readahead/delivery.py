@@ -25,7 +25,7 @@ from ossmount.readahead.transfer import Fetched, Transfer, cut_body
 LARGEST_TRANSFER = 1 << 20
 """Bytes of a GET on the loop: a larger body is copied for milliseconds, in which nothing else happens."""
 
-TOGETHER = 8
+TOGETHER = 32
 """Files that one job pushes and keeps; a push may wait for a READ of its file, and the rest with it."""
 
 NAP_SECONDS = 0.001

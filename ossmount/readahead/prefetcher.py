@@ -175,7 +175,7 @@ class Prefetcher:
                 self._queue(ref)
             self._fetcher.prefetch(())
             if self._arrivals is not None:
-                self._arrivals.cover(self._push is not None and self._planner.covers)
+                self._arrivals.cover(self._number, self._push is not None and self._planner.covers)
             if self._warming is not None:
                 self._warming.room()
 

@@ -63,7 +63,7 @@ def asked(relay: Relay) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("mounted", [["--max-requests", "1"]], indirect=True)
+@pytest.mark.parametrize("mounted", [["--max-requests", "1", "--prefetchers", "1"]], indirect=True)
 def test_files_come_in_exactly_that_order_before_anybody_reads(
     mounted: CommandMount, s3_relay: Relay
 ) -> None:

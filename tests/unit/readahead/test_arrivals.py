@@ -22,7 +22,7 @@ async def opened(waits: ArrivalWaits, ino: int) -> float:
 
 @pytest.mark.trio
 async def test_what_is_not_on_its_way_is_not_waited_for() -> None:
-    arrivals = Arrivals(1)
+    arrivals = Arrivals(1, 1)
     waits = arrivals.waits_of(0, 1000)
     arrivals.expect(8)
     arrivals.come(8)
@@ -33,7 +33,7 @@ async def test_what_is_not_on_its_way_is_not_waited_for() -> None:
 
 @pytest.mark.trio
 async def test_all_who_wait_for_a_file_go_on_when_it_has_come(autojump_clock: trio.abc.Clock) -> None:
-    arrivals = Arrivals(2)
+    arrivals = Arrivals(2, 1)
     waits = arrivals.waits_of(1, 1000)
     seconds: list[float] = []
     for ino in (7, 8):
@@ -60,7 +60,7 @@ async def test_all_who_wait_for_a_file_go_on_when_it_has_come(autojump_clock: tr
 
 @pytest.mark.trio
 async def test_a_promise_that_was_not_kept_is_waited_for_once(autojump_clock: trio.abc.Clock) -> None:
-    arrivals = Arrivals(1)
+    arrivals = Arrivals(1, 1)
     waits = arrivals.waits_of(0, 1000)
     arrivals.expect(7)
     assert await opened(waits, 7) >= PATIENCE
@@ -69,7 +69,7 @@ async def test_a_promise_that_was_not_kept_is_waited_for_once(autojump_clock: tr
 
 @pytest.mark.trio
 async def test_nobody_is_rung_for_who_waits_for_nothing(autojump_clock: trio.abc.Clock) -> None:
-    arrivals = Arrivals(1)
+    arrivals = Arrivals(1, 1)
     waits = arrivals.waits_of(0, 1000)
     bell = waits._bell
     arrivals.expect(7)
@@ -86,7 +86,7 @@ async def test_nobody_is_rung_for_who_waits_for_nothing(autojump_clock: trio.abc
 
 @pytest.mark.trio
 async def test_a_cancelled_wait_leaves_nothing() -> None:
-    arrivals = Arrivals(1)
+    arrivals = Arrivals(1, 1)
     waits = arrivals.waits_of(0, 1000)
     arrivals.expect(7)
     with trio.move_on_after(0):
@@ -96,7 +96,7 @@ async def test_a_cancelled_wait_leaves_nothing() -> None:
 
 
 def test_a_fork_shares_the_marks_and_hears_the_bell() -> None:
-    arrivals = Arrivals(1)
+    arrivals = Arrivals(1, 1)
     arrivals.expect(MOST_INODES - 1)
     child = os.fork()
     if child == 0:
@@ -110,9 +110,9 @@ def test_a_fork_shares_the_marks_and_hears_the_bell() -> None:
 async def test_a_file_that_is_covered_is_wanted_and_only_while_it_is(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    arrivals = Arrivals(1)
+    arrivals = Arrivals(1, 1)
     waits = arrivals.waits_of(0, 1000)
-    arrivals.cover(True)
+    arrivals.cover(0, True)
     assert waits.wait_for(7, 1001) is None, "large files have windows of their own"
     assert waits.wait_for(7, 0) is None
     assert not arrivals.wanted(7)
@@ -123,15 +123,22 @@ async def test_a_file_that_is_covered_is_wanted_and_only_while_it_is(
     assert await opened(waits, 7) >= PATIENCE
     # Whoever should have brought it may be gone: until somebody says so anew, nobody waits for new files.
     assert waits.wait_for(8, 10) is None
-    arrivals.cover(True)
+    arrivals.cover(0, True)
     assert waits.wait_for(8, 10) is None, "it was opened, and so read"
     assert waits.wait_for(9, 10) is not None
 
 
 def test_a_killed_worker_waits_for_nothing() -> None:
-    arrivals = Arrivals(1)
+    arrivals = Arrivals(1, 1)
     arrivals.somebody_waits(0, now=True)
     waits = arrivals.waits_of(0, 1000)
     arrivals.come(7)
     with pytest.raises(BlockingIOError):
         os.eventfd_read(waits._bell)
+
+
+def test_each_prefetcher_covers_its_share() -> None:
+    arrivals = Arrivals(1, 2)
+    waits = arrivals.waits_of(0, 1000)
+    arrivals.cover(1, True)
+    assert [ino for ino in range(10, 16) if waits.wait_for(ino, 10) is not None] == [11, 13, 15]

@@ -54,7 +54,7 @@ class World:
         self.cache, self.kernel = DictCache(), Kernel()
         self.fetcher = Fetcher(opener(self.store), self.cache, settings, executor=executor)
         self.planner = DatasetPlanner(self.index, settings)
-        self.arrivals = Arrivals(1)
+        self.arrivals = Arrivals(1, 1)
         self.prefetcher = Prefetcher(
             self.index,
             self.fetcher,
@@ -134,7 +134,7 @@ async def test_an_open_goes_on_where_what_it_waits_for_cannot_be_fetched() -> No
     waits = world.arrivals.waits_of(0, 1000)
     world.planner.know(world.inos[:3])
     world.prefetcher.take_in(b"")
-    world.arrivals.cover(True)
+    world.arrivals.cover(0, True)
     world.store.fault = fail_first(10**9, AccessDenied("no"))
     wanted = world.inos[-1]
     assert waits.wait_for(wanted, 100) is not None

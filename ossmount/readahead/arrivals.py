@@ -72,10 +72,6 @@ class Arrivals:
         if self._covered[number] != now:
             self._covered[number] = now
 
-    def forget(self) -> None:
-        """What has come has been evicted. Who waits for something goes on waiting."""
-        self._marks.madvise(mmap.MADV_REMOVE)
-
     def give_up(self, ino: int) -> None:
         """Somebody waited for ``ino`` in vain: its prefetcher may be gone, so nobody waits for more."""
         self.cover(self._whose(ino), False)

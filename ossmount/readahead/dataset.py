@@ -95,8 +95,6 @@ class DatasetPlanner:
         self._window = float(FIRST_WINDOW)
         self._reads = 0
         self._losses = 0.0
-        self.epoch = 0
-        """Counts the epochs that began because what was delivered had been evicted."""
         self._frontier = Frontier(index)
         self._known = array("Q")
         self._position = 0
@@ -192,7 +190,6 @@ class DatasetPlanner:
         if self._losses < _LOST:
             return
         self._losses = 0.0
-        self.epoch += 1
         self._opened.clear()
         self._planned.clear()
         self._pending = self._pending_bytes = self._reads = 0

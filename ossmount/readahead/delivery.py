@@ -19,7 +19,7 @@ from ossmount.protocols import BlockCache, OpenStore, PartialBlockCache, Transfe
 from ossmount.readahead.coalescing import Span
 from ossmount.readahead.flight import Flight, Landing
 from ossmount.readahead.keeping import Keeper
-from ossmount.readahead.threads import Executor, Job, Mailbox, ThreadPool
+from ossmount.readahead.threads import Executor, Mailbox, ThreadPool
 from ossmount.readahead.transfer import Fetched, Transfer, cut_body
 
 LARGEST_TRANSFER = 1 << 20
@@ -27,9 +27,6 @@ LARGEST_TRANSFER = 1 << 20
 
 TOGETHER = 32
 """Files that one job pushes and keeps; a push may wait for a READ of its file, and the rest with it."""
-
-READ_TOGETHER = 8
-"""Blocks that one job reads from the disk cache: threads that hand over each block cost more than reading."""
 
 NAP_SECONDS = 0.001
 """Between two looks at the sockets in a process that answers nobody: bodies come in pieces, and a look for
@@ -58,7 +55,6 @@ class Delivery:
         self._transfers = transfers
         self._attended = False
         self._landings: list[Landing] = []
-        self._reads: list[Job] = []
         self._clock = trio.lowlevel.current_clock()
 
     def __repr__(self) -> str:
@@ -68,21 +64,8 @@ class Delivery:
         """Begins. ``patience``: landings of threads for which the loop is woken once (see Mailbox); above 1
         it says too that nobody waits for this process.
         """
-        small = flight.span.length <= LARGEST_TRANSFER
-        cached = small and not hedge and self._in_cache(flight.span)
-        if small and not cached and self._begin(flight, hedge):
-            return
-        job = partial(self._perform, flight, hedge, patience, not hedge)
-        if cached and patience > 1:
-            self._reads.append(job)
-        else:
-            self._executor.submit(job)
-
-    def brought(self) -> None:
-        """No more for now. Reads from the disk cache that nobody waits for have been saved up until here."""
-        jobs, self._reads = self._reads, []
-        for first in range(0, len(jobs), READ_TOGETHER):
-            self._executor.submit(partial(_one_by_one, jobs[first : first + READ_TOGETHER]))
+        if not self._begin(flight, hedge):
+            self._executor.submit(partial(self._perform, flight, hedge, patience, not hedge))
 
     async def attend(
         self, idle: Callable[[], bool], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -120,16 +103,17 @@ class Delivery:
 
     def _begin(self, flight: Flight, hedge: bool) -> bool:
         span = flight.span
-        silent = self._cache is None and not hedge  # it may be in a cache that does not tell
-        if not self._attended or self._transfers is None or silent:
+        if not self._attended or self._transfers is None or span.length > LARGEST_TRANSFER:
+            return False
+        if not hedge and self._cached(span):
             return False
         arrived = partial(self._came, flight, hedge)
         return self._transfers.start(span.object, span.offset, span.length, arrived)
 
-    def _in_cache(self, span: Span) -> bool:
-        """Whether the disk cache has some of it, as far as it tells: then a thread asks it."""
+    def _cached(self, span: Span) -> bool:
+        """Whether the disk cache may have some of it: then a thread asks it."""
         if self._cache is None:
-            return False
+            return True
         around = span.around is not None and self._cache.contains(span.around)
         return around or any(self._cache.contains(block) for block in span.blocks)
 
@@ -181,8 +165,3 @@ class Delivery:
         done = None if flight.settled is None else partial(flight.settled, flight.span.blocks, True)
         if fetched.fresh or done is not None:
             self._keeper.keep([(block, fetched.pieces[block]) for block in fetched.fresh], done)
-
-
-def _one_by_one(jobs: Sequence[Job]) -> None:
-    for job in jobs:
-        job()

@@ -299,10 +299,9 @@ class Fetcher:
         while self._ahead and not self._demand:
             flight = next(iter(self._ahead))
             if not self._fits(flight, reserve):
-                break
+                return
             del self._ahead[flight]
             self._start(flight)
-        self._delivery.brought()
 
     @property
     def _reserve(self) -> int:

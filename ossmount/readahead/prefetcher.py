@@ -79,7 +79,6 @@ class Prefetcher:
         self._number, self._of = share
         self._windows = WindowPlanner(self._settings)
         self._decoder = Decoder()
-        self._epoch = planner.epoch
         self._observed = self._files = self._pushed = self._unpushed = 0
         fetcher.on_room = self._pump
 
@@ -141,9 +140,6 @@ class Prefetcher:
                 self._note_wish(observation)
             case Read(ino, offset, size):
                 self._planner.read(ino)
-                if self._arrivals is not None and self._planner.epoch != self._epoch:
-                    self._epoch = self._planner.epoch
-                    self._arrivals.forget()
                 self._follow(ino, offset, size)
 
     def _note_wish(self, observation: Warm | Withdrawn) -> None:

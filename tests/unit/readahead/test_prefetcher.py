@@ -198,17 +198,3 @@ async def test_a_large_file_is_pushed_ahead_of_its_reader_but_for_the_tripwires(
         else:
             position += 4096
     assert reads <= 8
-
-
-async def test_a_new_epoch_forgets_what_has_come() -> None:
-    """Files that come back as READs have been evicted: their opens wait again for what is on its way."""
-    world = World(ManualExecutor())
-    waits = world.arrivals.waits_of(0, 1000)
-    assert all(waits.wait_for(ino, 100) is None for ino in world.inos)
-    world.planner.know(world.inos)
-    world.prefetcher.take_in(b"".join(map(opened_frame, world.inos)))
-    assert all(waits.wait_for(ino, 100) is None for ino in world.inos)
-    again = b"".join(opened_frame(ino) + read_frame(ino, 0, 100) for ino in world.inos[:20])
-    world.prefetcher.take_in(again)
-    assert world.planner.epoch == 1
-    assert any(waits.wait_for(ino, 100) is not None for ino in world.inos[20:])

@@ -59,6 +59,7 @@ class Finder:
     def __init__(self, index: Index, mountpoint: str) -> None:
         self._index = index
         self._mountpoint = os.fsencode(mountpoint)
+        self._below = self._mountpoint + b"/"
         self._directories = {b"": ROOT_INODE}
 
     def __repr__(self) -> str:
@@ -94,6 +95,9 @@ class Finder:
         return found
 
     def _relative(self, path: bytes) -> bytes:
+        tidy = b"//" not in path and b"/." not in path and not path.endswith(b"/")
+        if tidy and path.startswith(self._below):
+            return path[len(self._below) :]
         if path.startswith(b"/"):
             path = self._inside(os.path.normpath(path))
         return b"/".join(part for part in path.split(b"/") if part not in {b"", b"."})

@@ -292,6 +292,8 @@ class DatasetPlanner:
     def _next_known(self) -> FileRef:
         ino = self._known[self._position]
         self._position += 1
+        if ino % self._of != self._number:  # another's: counted as planned, with a usual length
+            return FileRef(ino, max(1, self._pending_bytes // max(1, self._pending)))
         try:
             return FileRef(ino, self._index.extent(ino).length)
         except FileSystemError:

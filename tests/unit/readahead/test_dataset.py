@@ -212,6 +212,16 @@ def test_prefetchers_share_the_files_between_them() -> None:
     assert sum(map(len, parts)) == len(TRAIN) + len(VAL) - 1
 
 
+def test_prefetchers_share_a_known_order_and_keep_it() -> None:
+    order = shuffled(TRAIN)
+    subjects = [planner("auto", share=(number, 2)) for number in range(2)]
+    for number, subject in enumerate(subjects):
+        subject.know(order)
+        assert [ref.ino for ref in subject.take(10_000)] == [ino for ino in order if ino % 2 == number]
+        assert subject.pending == len(order)
+        assert 0.9 * 1000 * len(order) < subject.pending_bytes <= 1000 * len(order)
+
+
 def test_large_and_empty_files_are_left_to_others() -> None:
     index = MemoryIndex.of_sizes({"a": 0, "b": 100 << 20, "c": 5, "d": 5})
     subject = DatasetPlanner(index, ReadaheadSettings(readahead="dataset"))

@@ -1,0 +1,53 @@
+"""Paths of a live mount, in every spelling that programs use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ossmount.app.locating import Finder
+from ossmount.errors import SourceError
+from ossmount.index import open_index
+from tests.support.index_files import index_of, numbered_tree
+
+MOUNT = "/mnt/train"
+
+
+@pytest.fixture
+def finder(tmp_path: Path) -> Iterator[Finder]:
+    with closing(open_index(index_of(numbered_tree(tmp_path / "tree", 8), tmp_path / "x.ossidx"))) as index:
+        yield Finder(index, MOUNT)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "class1/001",
+        f"{MOUNT}/class1/001",
+        f"{MOUNT}//class1/001",
+        f"{MOUNT}/./class1/001",
+        f"{MOUNT}/class0/../class1/001",
+        f"{MOUNT}/class1/001/",
+        b"class1//001",
+    ],
+)
+def test_one_file_in_many_spellings(finder: Finder, spelling: str | bytes) -> None:
+    assert finder.file(spelling) == finder.file("class1/001") != finder.file("class1/005")
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"),
+    [
+        (f"{MOUNT}/class1/", "is a directory"),
+        (f"{MOUNT}/class1/nope", "no 'class1/nope' in this mount"),
+        (f"{MOUNT}2/class1/001", "is not below"),
+        (f"{MOUNT}/../train2/class1/001", "is not below"),
+        (MOUNT, "is a directory"),
+    ],
+)
+def test_what_is_no_file_is_said(finder: Finder, path: str, complaint: str) -> None:
+    with pytest.raises(SourceError, match=complaint):
+        finder.file(path)

@@ -26,16 +26,14 @@ BUFFER_BYTES = 2 << 20
 
 
 class DirectWriter:
-    """Writes to the segment that is open. Not thread-safe; makes its buffer at the first use."""
+    """Writes to segments. Not thread-safe; makes its buffer at the first use."""
 
     def __init__(self) -> None:
-        self._file: File | None = None
-        self._direct: File | None = None
         self._buffer: mmap.mmap | None = None
         self._refused = False
 
     def __repr__(self) -> str:
-        return f"DirectWriter({self._file!r}, refused={self._refused})"
+        return f"DirectWriter(refused={self._refused})"
 
     def write(self, file: File, parts: Sequence[bytes], position: int, end: int) -> tuple[int, int] | None:
         """Writes ``parts`` one behind the other, from the first aligned offset at or behind ``position``.
@@ -60,14 +58,14 @@ class DirectWriter:
 
     def _opened(self, file: File) -> File | None:
         """The same file by another descriptor: the lock stays with the first."""
-        if self._file is not file:
+        if file.direct is None:
             try:
                 fd = os.open(f"/proc/self/fd/{file.fd}", os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
             except OSError:
                 self._refused = True
                 return None
-            self._file, self._direct = file, File(fd)
-        return self._direct
+            file.direct = File(fd)
+        return file.direct
 
     def _write(self, direct: File, file: File, parts: Sequence[bytes], offset: int) -> int:
         if self._buffer is None:

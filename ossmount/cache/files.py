@@ -29,10 +29,12 @@ class LockBusy(OSError):
 class File:
     """A descriptor that is closed when the last reference goes: a reader in another thread keeps it valid."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("direct", "fd")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.direct: File | None = None
+        """The same file by a descriptor of its own, for writes past the page cache; closed with this one."""
 
     def __repr__(self) -> str:
         return f"File(fd={self.fd})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 from pathlib import Path
@@ -128,3 +129,16 @@ def test_a_restart_goes_on_behind_the_padding(tmp_path: Path) -> None:
     DiskCache(tmp_path, 64 * MIB).put_many(many[10:], hurry=True)
     cache = DiskCache(tmp_path, 64 * MIB)
     assert [cache.get(wanted) for wanted, _ in many] == [data for _, data in many]
+
+
+def test_a_closed_cache_leaves_its_segments_to_others(tmp_path: Path) -> None:
+    """A segment is locked as long as its descriptor lives, and no part of a closed cache may keep that."""
+    cache = DiskCache(tmp_path, 64 * MIB)
+    cache.put_many([(block(f"k{i}", 70_001), content(f"k{i}", 70_001)) for i in range(10)])
+    cache.put_many([(block(f"m{i}", 70_001), content(f"m{i}", 70_001)) for i in range(10)])
+    cache.close()
+    segments = list(tmp_path.rglob("segment-*"))
+    assert segments
+    for path in segments:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

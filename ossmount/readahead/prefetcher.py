@@ -19,6 +19,7 @@ from ossmount.protocols import Index
 from ossmount.readahead.arrivals import Arrivals
 from ossmount.readahead.dataset import DatasetPlanner
 from ossmount.readahead.fetcher import Fetcher
+from ossmount.readahead.flight import Settled
 from ossmount.readahead.messages import (
     KNOWN_ORDER,
     Decoder,
@@ -180,30 +181,31 @@ class Prefetcher:
                 self._warming.room()
 
     def _queue(self, ref: FileRef) -> None:
-        extent = self._index.extent(ref.ino)
-        block = BlockId(extent.object, extent.offset, extent.length)
-        within = self._planner.pending_bytes <= self._push_budget
-        arrived = partial(self._arrived, ref.ino, extent.offset, None) if within and self._push else None
+        push = self._push is not None and self._planner.pending_bytes <= self._push_budget
         self._files += 1
-        if self._fetcher.queue([block], arrived) and arrived is not None and self._arrivals is not None:
+        if self._ask(ref.ino, push=push) and push and self._arrivals is not None:
             self._arrivals.expect(ref.ino)
 
     def _fetch_now(self, ino: int, arrivals: Arrivals) -> None:
         """A program waits in its open of a file that was not planned, or not yet."""
         if ino % self._of != self._number:
             return
-        extent = self._index.extent(ino)
-        block = BlockId(extent.object, extent.offset, extent.length)
 
         def settled(blocks: Sequence[BlockId], done: bool) -> None:
             if not done:
                 arrivals.come(ino)  # its READ will say what is wrong
 
-        arrived = partial(self._arrived, ino, extent.offset, None)
-        if self._fetcher.queue([block], arrived, settled=settled, urgent=True):
+        if self._ask(ino, push=True, settled=settled, urgent=True):
             arrivals.expect(ino)
         else:
             arrivals.come(ino)
+
+    def _ask(self, ino: int, *, push: bool, settled: Settled | None = None, urgent: bool = False) -> bool:
+        """Queues a whole file; False where it is under way already."""
+        extent = self._index.extent(ino)
+        block = BlockId(extent.object, extent.offset, extent.length)
+        arrived = partial(self._arrived, ino, extent.offset, None) if push else None
+        return self._fetcher.queue([block], arrived, settled=settled, urgent=urgent) > 0
 
     def _arrived(self, ino: int, start: int, tripwire: int | None, block: BlockId, data: bytes) -> None:
         """In a worker thread: the bytes go to the kernel before the program asks for them."""

@@ -11,8 +11,7 @@ import os
 from collections.abc import Callable
 from typing import NoReturn
 
-from ossmount.app.isolation import decode_error, encode_error
-from ossmount.errors import MountError, OssmountError
+from ossmount.errors import MountError, OssmountError, decode_error, encode_error
 
 _SERVING = b'{"serving": true}\n'
 

@@ -13,11 +13,10 @@ from ossmount.app.changes import ChangedPath, row_of
 from ossmount.app.control import ControlClient
 from ossmount.app.generations import Refreshed
 from ossmount.app.indexes import PARTS, cache_directory
-from ossmount.app.isolation import decode_error
 from ossmount.app.runtime import RefreshState, read_record, runtime_directory
 from ossmount.app.verifying import Difference, Verified, verify_index
 from ossmount.config import Settings
-from ossmount.errors import IndexFileError, MountError
+from ossmount.errors import IndexFileError, MountError, decode_error
 from ossmount.fuse.mountpoint import resolve
 from ossmount.model import IndexInfo
 from ossmount.protocols import Report

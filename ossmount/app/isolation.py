@@ -16,8 +16,6 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from ossmount import errors
-from ossmount.errors import decode_error as decode_error
-from ossmount.errors import encode_error as encode_error
 
 T = TypeVar("T")
 
@@ -54,7 +52,7 @@ def _run_and_exit(work: Callable[[], Any], writing: int, mask: set[signal.Signal
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         outcome: tuple[str, Any] = ("result", work())
     except errors.OssmountError as error:
-        outcome = ("error", encode_error(error))
+        outcome = ("error", errors.encode_error(error))
     except KeyboardInterrupt:
         outcome, status = ("interrupted", None), _INTERRUPTED
     except BaseException as error:
@@ -79,7 +77,7 @@ def _outcome(reading: int, pid: int) -> Any:
     if what == "interrupted":
         raise KeyboardInterrupt
     if what == "error":
-        raise decode_error(value)
+        raise errors.decode_error(value)
     raise errors.OssmountError(f"preparing failed: {value}", "please report this with --log-level debug")
 
 

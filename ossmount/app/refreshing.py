@@ -21,9 +21,8 @@ from ossmount import index
 from ossmount.app.changes import InvalidationFile, Name, read_invalidations
 from ossmount.app.composition import Plan, run_prefetcher, serve_worker
 from ossmount.app.generations import refresh_index
-from ossmount.app.isolation import decode_error, encode_error
 from ossmount.app.runtime import MountRecord, RefreshState
-from ossmount.errors import IndexFileError, MountError, OssmountError
+from ossmount.errors import IndexFileError, MountError, OssmountError, decode_error, encode_error
 from ossmount.fuse import forgetting
 from ossmount.fuse.contract import Supervising
 from ossmount.model import Progress

@@ -18,10 +18,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ossmount.app.isolation import encode_error
 from ossmount.app.mounting import prepare
 from ossmount.config import Settings, compose, from_environment, parse_value
-from ossmount.errors import MountError, OssmountError
+from ossmount.errors import MountError, OssmountError, encode_error
 from ossmount.model import Progress
 
 log = logging.getLogger(__name__)

@@ -21,10 +21,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ossmount.app.isolation import encode_error
 from ossmount.app.logs import log_to_stderr
 from ossmount.config import compose, from_environment
-from ossmount.errors import MountError, OssmountError, SettingsError
+from ossmount.errors import MountError, OssmountError, SettingsError, encode_error
 from ossmount.k8s import credentials
 from ossmount.k8s.exchange import (
     CREDENTIALS,

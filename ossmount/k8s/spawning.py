@@ -11,8 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ossmount.app.isolation import decode_error
-from ossmount.errors import MountError
+from ossmount.errors import MountError, decode_error
 from ossmount.k8s.processes import Identity, identity_of, kill_group, reap
 
 _KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ossmount.app.isolation import decode_error, encode_error, in_child
-from ossmount.errors import ManifestError, OssmountError, StoreUnavailable
+from ossmount.app.isolation import in_child
+from ossmount.errors import ManifestError, OssmountError, StoreUnavailable, decode_error, encode_error
 
 
 def children() -> set[int]:

@@ -2,7 +2,7 @@
 
 Measured with 4,000 objects of 68 KB at 20 ms, 128 in flight, CPU of the client for each: this 65 to 90 µs,
 obstore in 128 threads 160 µs, of which threads that wake each other are a large part. What may live here:
-everything that knows pycurl. Touch it together with ``tests/store_suite``.
+the multi interface. Touch it together with ``tests/store_suite``.
 
 An answer that is not exactly what was asked for is dropped, whatever it says: the caller then asks again
 through ``ObjectStore.get_range``, which knows errors, retries and redirects.
@@ -22,6 +22,7 @@ import pycurl
 
 from ossmount.config import StoreSettings
 from ossmount.model import ObjectId
+from ossmount.stores.curl_handles import new_handle
 from ossmount.stores.describing import Counted, GetRequest
 from ossmount.stores.etags import plain_etag
 
@@ -145,19 +146,10 @@ class _Transfer:
     """A curl handle, used again and again, and the request that it runs."""
 
     def __init__(self, settings: StoreSettings) -> None:
-        self.curl = curl = pycurl.Curl()
+        self.curl = curl = new_handle(settings, RECEIVE_BYTES)
         self._body: list[bytes] = []
         self._headers: list[bytes] = []
         self._signing: tuple[str, str, str] | None = None
-        curl.setopt(pycurl.NOSIGNAL, 1)
-        curl.setopt(
-            pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1
-        )  # one connection for each, not one for all
-        curl.setopt(pycurl.USERAGENT, "ossmount")
-        curl.setopt(pycurl.BUFFERSIZE, RECEIVE_BYTES)
-        curl.setopt(pycurl.CONNECTTIMEOUT_MS, int(settings.connect_timeout * 1000))
-        curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
-        curl.setopt(pycurl.LOW_SPEED_TIME, max(1, int(settings.request_timeout)))
         curl.setopt(pycurl.WRITEFUNCTION, self._body.append)
         curl.setopt(pycurl.HEADERFUNCTION, self._headers.append)
 

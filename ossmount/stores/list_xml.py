@@ -102,7 +102,7 @@ def _plain_names(column: list[str]) -> list[str]:
         return joined.split(_JOINT)
     if "%00" in joined:
         return list(map(unquote_plus, column))
-    return unquote_plus(_JOINT.join(column)).split(_JOINT)
+    return unquote_plus(joined).split(_JOINT)
 
 
 def _plain_etags(column: list[str]) -> list[str]:

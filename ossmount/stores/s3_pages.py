@@ -23,6 +23,7 @@ from ossmount.config import StoreSettings
 from ossmount.errors import StoreUnavailable
 from ossmount.model import ListPage
 from ossmount.stores.addresses import Address
+from ossmount.stores.curl_handles import new_handle
 from ossmount.stores.list_xml import read_list_page
 from ossmount.stores.s3_errors import from_boto, from_page
 
@@ -168,15 +169,8 @@ class PageRequests:
             self._idle.pop().close()
 
     def _handle(self) -> pycurl.Curl:
-        curl = pycurl.Curl()
-        curl.setopt(pycurl.NOSIGNAL, 1)
-        curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        curl = new_handle(self._settings, RECEIVE_BYTES)
         curl.setopt(pycurl.PATH_AS_IS, 1)
-        curl.setopt(pycurl.USERAGENT, "ossmount")
-        curl.setopt(pycurl.BUFFERSIZE, RECEIVE_BYTES)
-        curl.setopt(pycurl.CONNECTTIMEOUT_MS, int(self._settings.connect_timeout * 1000))
-        curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
-        curl.setopt(pycurl.LOW_SPEED_TIME, max(1, int(self._settings.request_timeout)))
         curl.setopt(pycurl.PROXY, self._proxy)  # "": curl must not look for one in its own way
         curl.setopt(pycurl.CAINFO, self._address.ca or where())
         return curl

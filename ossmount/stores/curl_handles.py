@@ -1,0 +1,24 @@
+"""A libcurl handle with what holds for every request: one connection each, time-outs, no signals.
+
+Touch it when a rule holds for transfers of bytes and of listings alike.
+"""
+
+from __future__ import annotations
+
+import pycurl
+
+from ossmount.config import StoreSettings
+
+
+def new_handle(settings: StoreSettings, receive_bytes: int) -> pycurl.Curl:
+    """A handle with a buffer of ``receive_bytes``; a body that stands still for the time-out fails."""
+    curl = pycurl.Curl()
+    curl.setopt(pycurl.NOSIGNAL, 1)
+    # One connection for each request, not one for all.
+    curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+    curl.setopt(pycurl.USERAGENT, "ossmount")
+    curl.setopt(pycurl.BUFFERSIZE, receive_bytes)
+    curl.setopt(pycurl.CONNECTTIMEOUT_MS, int(settings.connect_timeout * 1000))
+    curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
+    curl.setopt(pycurl.LOW_SPEED_TIME, max(1, int(settings.request_timeout)))
+    return curl

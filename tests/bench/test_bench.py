@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,27 +21,33 @@ from tests.support.mounting import needs_fuse
 ROOT = Path(__file__).parents[2]
 
 
+def quick_run(tmp_path: Path, *arguments: str, timeout: float) -> dict[str, Any]:
+    """What a quick run of these cases (and options) wrote, in which no round failed."""
+    command = [sys.executable, "-m", "tests.bench", "--quick", "--cases", *arguments]
+    where = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    run = subprocess.run(
+        [*command, *where],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    written: dict[str, Any] = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [note for note in written["notes"] if "round" in note] == []
+    return written
+
+
 @pytest.mark.slow
 @pytest.mark.fuse
 @pytest.mark.server
 @needs_fuse
 @pytest.mark.skipif(not available(), reason="nginx with its Lua module is not installed")
 def test_quick_run_measures_and_reports(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.bench", "--quick", "--cases", "random", "workers", "sequential"]
     who = ["--contestants", "native", "ossmount", "ossmount-1"]
-    where = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
-    run = subprocess.run(
-        [*command, *who, *where],
-        cwd=ROOT,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    written = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [note for note in written["notes"] if "round" in note] == []
+    written = quick_run(tmp_path, "random", "workers", "sequential", *who, timeout=100)
     measured = {(m["case"], m["contestant"]) for m in written["measurements"] if m["value"] > 0}
     expected = {("random", "ossmount"), ("workers", "ossmount-1"), ("sequential", "ossmount")}
     assert measured == expected | {("sequential", "native")}
@@ -126,20 +133,7 @@ def test_contestants_say_why_they_are_missing(monkeypatch: pytest.MonkeyPatch, t
 @pytest.mark.skipif(not available(), reason="nginx with its Lua module is not installed")
 def test_quick_run_of_many_objects(tmp_path: Path) -> None:
     """What these cases count beside rates must be right at any size."""
-    command = [sys.executable, "-m", "tests.bench", "--quick", "--cases", *SCALE]
-    where = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
-    run = subprocess.run(
-        [*command, *where],
-        cwd=ROOT,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    written = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [note for note in written["notes"] if "round" in note] == []
+    written = quick_run(tmp_path, *SCALE, timeout=200)
     found = {(m["case"], m["quantity"]): m["value"] for m in written["measurements"]}
     assert found["inventory", "rows that differ"] == 0
     assert found["refresh", "errors and wrong bytes"] == 0

@@ -32,6 +32,7 @@ from ossmount.model import BlockId
 from ossmount.protocols import Index, ObjectStore
 from ossmount.readahead import (
     Arrivals,
+    Attention,
     DatasetPlanner,
     Fetcher,
     Observer,
@@ -70,6 +71,8 @@ class Plan:
     level: SharedLevel
     arrivals: Arrivals
     """What prefetchers have on its way: an OPEN waits for it."""
+    attention: Attention
+    """Whether prefetchers need to hear of every open at once."""
     metrics: socket.socket | None
     """Where Prometheus asks; worker 0 answers."""
 
@@ -84,7 +87,9 @@ class Plan:
     @property
     def observer(self) -> Observer | None:
         """A new way to tell the prefetchers; None where there are none."""
-        return Observer(*(writing for _, writing in self.observations)) if self.observations else None
+        if not self.observations:
+            return None
+        return Observer(*(writing for _, writing in self.observations), attention=self.attention)
 
 
 def plan_mount(index: Path, settings: Settings, runtime: Path) -> Plan:
@@ -106,6 +111,7 @@ def plan_mount(index: Path, settings: Settings, runtime: Path) -> Plan:
         pipes,
         level,
         Arrivals(settings.mount.workers, count),
+        Attention(count),
         metrics,
         requests=Pace(store.max_request_rate) if store.max_request_rate > 0 else None,
         bandwidth=Pace(store.max_bandwidth) if store.max_bandwidth > 0 else None,
@@ -202,14 +208,14 @@ async def serve_worker(plan: Plan, number: int) -> AsyncIterator[FileSystem]:
         reading = parts.fetcher if parts.tracer is None else TracedReading(parts.fetcher, parts.tracer)
         push = plan.settings.readahead.push
         waits = plan.arrivals.waits_of(number, plan.settings.readahead.small_file)
-        filesystem = FileSystem(tree, reading, observer=plan.observer, push=push, arrival=waits.wait_for)
+        observer = plan.observer
+        filesystem = FileSystem(tree, reading, observer=observer, push=push, arrival=waits.wait_for)
+        counters = _with_filesystem(parts, filesystem, waits, observer)
         async with trio.open_nursery() as nursery:
             await nursery.start(parts.fetcher.run)
             await nursery.start(waits.run)
             nursery.start_soon(prepare_stores, parts)
-            nursery.start_soon(
-                publish, plan.runtime, "worker", _with_filesystem(parts, filesystem, waits), plan.level.apply
-            )
+            nursery.start_soon(publish, plan.runtime, "worker", counters, plan.level.apply)
             if plan.metrics is not None and number == 0:
                 nursery.start_soon(serve_metrics, plan.metrics, plan.runtime / "stats")
             yield filesystem
@@ -226,7 +232,7 @@ def _with_previous(index: Index, plan: Plan, stack: ExitStack) -> Index:
 
 
 def _with_filesystem(
-    parts: Parts, filesystem: FileSystem, waits: ArrivalWaits
+    parts: Parts, filesystem: FileSystem, waits: ArrivalWaits, observer: Observer | None
 ) -> Callable[[], dict[str, Any]]:
     info = parts.index.info()
     index = {
@@ -237,6 +243,8 @@ def _with_filesystem(
     }
 
     def counters() -> dict[str, Any]:
+        if observer is not None:
+            observer.flush()  # what prefetchers count is no older than what workers publish
         own = {
             "errors": filesystem.statistics(),
             "fs": filesystem.served(),
@@ -283,6 +291,7 @@ async def run_prefetcher(plan: Plan, number: int) -> None:
             share=share,
             warming=warming,
             arrivals=plan.arrivals,
+            attention=plan.attention,
         )
 
         def counters() -> dict[str, Any]:

@@ -38,8 +38,8 @@ class Reading(Protocol):
 class Observing(Protocol):
     """Who is told what programs do. Never waits, never raises: losing an observation costs time only."""
 
-    def opened(self, ino: int) -> None:
-        """A program opened the file."""
+    def opened(self, ino: int, *, waits: bool) -> None:
+        """A program opened the file; ``waits``: its open is answered when the file has arrived."""
         ...
 
     def read(self, ino: int, offset: int, size: int) -> None:
@@ -143,7 +143,7 @@ class FileSystem:
         found = self._index.attributes(ino)  # of a generation that is gone: the kernel looks up the name anew
         arrival = self._arrival(ino, found.size)  # first: whom the observer tells may look for a mark
         if self._observer is not None:
-            self._observer.opened(ino)
+            self._observer.opened(ino, waits=arrival is not None)
         return arrival
 
     async def read(self, ino: int, offset: int, size: int) -> bytes:

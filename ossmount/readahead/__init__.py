@@ -9,13 +9,14 @@ from ossmount.readahead.arrivals import Arrivals
 from ossmount.readahead.dataset import DatasetPlanner
 from ossmount.readahead.fetcher import Fetcher
 from ossmount.readahead.messages import KNOWN_ORDER, observation_pipe
-from ossmount.readahead.observer import Observer
+from ossmount.readahead.observer import Attention, Observer
 from ossmount.readahead.prefetcher import Prefetcher
 from ossmount.readahead.warming import Warming
 
 __all__ = [
     "KNOWN_ORDER",
     "Arrivals",
+    "Attention",
     "DatasetPlanner",
     "Fetcher",
     "Observer",

@@ -98,6 +98,7 @@ class DatasetPlanner:
         self._frontier = Frontier(index)
         self._known = array("Q")
         self._position = 0
+        self._exhausted = False
 
     def __repr__(self) -> str:
         return (
@@ -119,6 +120,11 @@ class DatasetPlanner:
     def covers(self) -> bool:
         """Whether what programs will read is known well enough that it is as good as on its way."""
         return self._foretold() or self._window_now() >= COVERING_WINDOW
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the next open of a file that has been planned or opened before can lead to no plan."""
+        return not self._foretold() if self._known else self._exhausted
 
     def statistics(self) -> dict[str, int]:
         """Gauges: what is planned, pending, the window, files opened in this epoch."""
@@ -242,11 +248,13 @@ class DatasetPlanner:
         taken: list[FileRef] = []
         if self._mode in {"off", "file"}:
             return taken
+        self._exhausted = False
         for _ in range(SCANNED_AT_ONCE):
             if len(taken) >= limit or not self._has_room():
                 break
             ref = self._next()
             if ref is None:
+                self._exhausted = not self._order.sequential or self._pending <= NEAR_THE_END
                 break
             if self._wanted(ref):
                 self._plan(ref)

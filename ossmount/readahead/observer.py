@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -26,20 +27,52 @@ class HasFileno(Protocol):
 
 Channel = int | HasFileno
 
+TOLD_AT_ONCE = 64
+"""Opens, where nobody has anything to plan: less than a kilobyte, and a quarter of what a planner
+remembers as lately opened."""
+
 
 def descriptor_of(channel: Channel) -> int:
     """The descriptor of ``channel``."""
     return channel if isinstance(channel, int) else channel.fileno()
 
 
+class Attention:
+    """Which prefetchers have nothing left to plan, and so need not be woken by every open.
+
+    Made before the fork: a byte for each prefetcher, which only it writes.
+    """
+
+    def __init__(self, prefetchers: int) -> None:
+        self._busy = mmap.mmap(-1, max(1, prefetchers))
+        self._idle = bytes(len(self._busy))
+        self._busy[:] = b"\1" * len(self._busy)
+
+    def __repr__(self) -> str:
+        return f"Attention(busy={list(self._busy[:])})"
+
+    @property
+    def rests(self) -> bool:
+        """Whether nobody has anything to plan."""
+        return self._busy[:] == self._idle
+
+    def pay(self, number: int, *, now: bool) -> None:
+        """Whether prefetcher ``number`` may have something to plan from the next open."""
+        if self._busy[number] != now:
+            self._busy[number] = now
+
+
 class Observer:
     """Sends to every prefetcher, each over its own channel; what does not fit is dropped and counted.
 
-    Losing an observation costs a plan, never correctness.
+    Losing an observation costs a plan, never correctness. While ``attention`` rests, opens are told a few at
+    a time: to wake the prefetchers costs ten times what an open does.
     """
 
-    def __init__(self, *channels: Channel) -> None:
+    def __init__(self, *channels: Channel, attention: Attention | None = None) -> None:
         self._descriptors = [descriptor_of(channel) for channel in channels]
+        self._attention = attention
+        self._held: list[bytes] = []
         self._sent = 0
         self._dropped = 0
         for descriptor in self._descriptors:
@@ -52,9 +85,18 @@ class Observer:
         """Frames sent and dropped."""
         return {"sent": self._sent, "dropped": self._dropped}
 
-    def opened(self, ino: int) -> None:
-        """A program opened the file."""
-        self._tell(opened_frame(ino))
+    def opened(self, ino: int, *, waits: bool = False) -> None:
+        """A program opened the file; ``waits``: and will not go on before a prefetcher has heard of it."""
+        self._held.append(opened_frame(ino))
+        patient = self._attention is not None and self._attention.rests and not waits
+        if not patient or len(self._held) >= TOLD_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tells what is held back."""
+        if self._held:
+            held, self._held = self._held, []
+            self._send(b"".join(held), len(held))
 
     def read(self, ino: int, offset: int, size: int) -> None:
         """A READ reached this process."""
@@ -88,12 +130,16 @@ class Observer:
         return passed
 
     def _tell(self, frame: bytes) -> bool:
+        self.flush()
+        return self._send(frame, 1)
+
+    def _send(self, frames: bytes, count: int) -> bool:
         told = True
         for descriptor in self._descriptors:
             try:
-                os.write(descriptor, frame)
-                self._sent += 1
+                os.write(descriptor, frames)
+                self._sent += count
             except OSError:  # full, or the prefetcher is gone and not yet replaced
-                self._dropped += 1
+                self._dropped += count
                 told = False
         return told

@@ -31,7 +31,7 @@ from ossmount.readahead.messages import (
     Warm,
     Withdrawn,
 )
-from ossmount.readahead.observer import Channel, descriptor_of
+from ossmount.readahead.observer import Attention, Channel, descriptor_of
 from ossmount.readahead.warming import Warming
 from ossmount.readahead.window import WindowPlanner
 
@@ -53,7 +53,8 @@ class Prefetcher:
     """Carries out the plans of ``planner`` for files with ``ino % of == number``.
 
     ``push_budget``: bytes that may be pushed and not opened yet; beyond it files go to the cache only.
-    ``warming`` takes wishes to warm; without it they are ignored. ``arrivals`` is told what is on its way.
+    ``warming`` takes wishes to warm; without it they are ignored. ``arrivals`` is told what is on its way,
+    ``attention`` whether every open matters.
     """
 
     def __init__(
@@ -68,12 +69,14 @@ class Prefetcher:
         share: tuple[int, int] = (0, 1),
         warming: Warming | None = None,
         arrivals: Arrivals | None = None,
+        attention: Attention | None = None,
     ) -> None:
         self._index = index
         self._fetcher = fetcher
         self._planner = planner
         self._warming = warming
         self._arrivals = arrivals
+        self._attention = attention or Attention(share[1])
         self._settings = settings or ReadaheadSettings()
         self._push = push if self._settings.push else None
         self._push_budget = push_budget
@@ -106,6 +109,7 @@ class Prefetcher:
 
     async def _listen(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
+        self._attention.pay(self._number, now=True)  # one that died may have said that it rests
         while True:
             await trio.lowlevel.wait_readable(descriptor)
             data, ended = _drain(descriptor)
@@ -175,6 +179,7 @@ class Prefetcher:
             for ref in self._planner.take(room):
                 self._queue(ref)
             self._fetcher.prefetch(())
+            self._attention.pay(self._number, now=not self._planner.exhausted)
             if self._arrivals is not None:
                 self._arrivals.cover(self._number, self._push is not None and self._planner.covers)
             if self._warming is not None:

@@ -29,7 +29,7 @@ class Seen:
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
 
-    def opened(self, ino: int) -> None:
+    def opened(self, ino: int, *, waits: bool) -> None:
         self.told.append(("opened", ino))
 
     def read(self, ino: int, offset: int, size: int) -> None:

@@ -122,6 +122,24 @@ def test_the_second_epoch_is_silent_while_everything_is_delivered() -> None:
     assert len(program.planned) == planned
 
 
+def test_an_open_matters_until_all_is_planned() -> None:
+    program, order = Program(planner()), shuffled(TRAIN)
+    program.open(order[:10])
+    assert not program.planner.exhausted
+    program.open(order[10:60])
+    assert program.planner.exhausted
+    program.open(order[60:])
+    program.evict()
+    program.open(shuffled(TRAIN, 2)[:8])
+    assert not program.planner.exhausted
+
+
+def test_in_a_scan_an_open_matters_as_long_as_files_are_pending() -> None:
+    program = Program(planner())
+    program.open(TRAIN[:30])
+    assert not program.planner.exhausted
+
+
 def test_an_epoch_after_eviction_starts_over() -> None:
     program = Program(planner())
     program.open(shuffled(TRAIN))

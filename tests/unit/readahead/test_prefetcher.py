@@ -12,7 +12,15 @@ import trio.testing
 from ossmount.config import ReadaheadSettings
 from ossmount.errors import AccessDenied
 from ossmount.model import Entry, Extent
-from ossmount.readahead import Arrivals, DatasetPlanner, Fetcher, Observer, Prefetcher, observation_pipe
+from ossmount.readahead import (
+    Arrivals,
+    Attention,
+    DatasetPlanner,
+    Fetcher,
+    Observer,
+    Prefetcher,
+    observation_pipe,
+)
 from ossmount.readahead.messages import opened_frame, read_frame
 from tests.support.executors import DictCache, ImmediateExecutor, ManualExecutor
 from tests.support.memory_index import MemoryIndex
@@ -55,6 +63,7 @@ class World:
         self.fetcher = Fetcher(opener(self.store), self.cache, settings, executor=executor)
         self.planner = DatasetPlanner(self.index, settings)
         self.arrivals = Arrivals(1, 1)
+        self.attention = Attention(1)
         self.prefetcher = Prefetcher(
             self.index,
             self.fetcher,
@@ -62,6 +71,7 @@ class World:
             self.kernel.push,
             settings=settings,
             arrivals=self.arrivals,
+            attention=self.attention,
         )
         self.inos = [self.index.ino(key.encode()) for key in OBJECTS]
 
@@ -86,6 +96,32 @@ async def test_an_observed_epoch_ends_up_in_cache_and_kernel() -> None:
     assert all(data == world.bytes_of(ino) for ino, data in world.kernel.pages.items())
     assert len(world.cache.blocks) == len(world.kernel.pages)
     assert world.prefetcher.statistics()["observed"] == 120
+
+
+async def test_it_rests_when_all_is_planned_and_wakes_when_pages_are_gone() -> None:
+    executor = ManualExecutor()
+    world = World(executor)
+    order = random.Random(3).sample(world.inos, len(world.inos))
+    world.prefetcher.take_in(b"".join(opened_frame(ino) + read_frame(ino, 0, 100) for ino in order[:60]))
+    assert not world.attention.rests
+    while executor.jobs:
+        executor.run()
+        await trio.testing.wait_all_tasks_blocked()
+    assert world.attention.rests
+    world.prefetcher.take_in(b"".join(map(opened_frame, order[60:])))
+    assert world.attention.rests
+    world.prefetcher.take_in(b"".join(opened_frame(ino) + read_frame(ino, 0, 100) for ino in order[:8]))
+    assert not world.attention.rests
+
+
+async def test_one_that_takes_the_place_of_another_hears_everything() -> None:
+    world = World(ImmediateExecutor())
+    world.attention.pay(0, now=False)
+    reading, writing = observation_pipe()
+    os.close(writing)
+    await world.prefetcher.run(reading)
+    os.close(reading)
+    assert not world.attention.rests
 
 
 async def test_a_known_order_is_fetched_in_that_order_as_room_comes() -> None:

@@ -1,0 +1,105 @@
+"""How closely prefetchers listen: every open while there is something to plan, a few at a time after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from ossmount.readahead.messages import Decoder, Listed, Observation, Opened, Read, observation_pipe
+from ossmount.readahead.observer import TOLD_AT_ONCE, Attention, Observer
+
+
+class Ear:
+    """The reading end of a prefetcher's pipe."""
+
+    def __init__(self) -> None:
+        self.reading, self.writing = observation_pipe()
+        self._decoder = Decoder()
+
+    def heard(self) -> list[Observation]:
+        """What has come since the last call."""
+        try:
+            return list(self._decoder.feed(os.read(self.reading, 1 << 16)))
+        except BlockingIOError:
+            return []
+
+    def close(self) -> None:
+        os.close(self.reading)
+        os.close(self.writing)
+
+
+@pytest.fixture
+def ears() -> Iterator[list[Ear]]:
+    """Two prefetchers."""
+    made = [Ear(), Ear()]
+    yield made
+    for ear in made:
+        ear.close()
+
+
+@pytest.fixture
+def attention() -> Attention:
+    """Of both."""
+    return Attention(2)
+
+
+@pytest.fixture
+def observer(ears: list[Ear], attention: Attention) -> Observer:
+    """A worker's."""
+    return Observer(*(ear.writing for ear in ears), attention=attention)
+
+
+def rest(attention: Attention) -> None:
+    for number in range(2):
+        attention.pay(number, now=False)
+
+
+def test_every_open_is_told_while_one_of_them_plans(
+    ears: list[Ear], attention: Attention, observer: Observer
+) -> None:
+    attention.pay(0, now=False)
+    assert not attention.rests
+    observer.opened(5)
+    assert [ear.heard() for ear in ears] == [[Opened(5)]] * 2
+
+
+def test_opens_are_told_together_while_nobody_plans(
+    ears: list[Ear], attention: Attention, observer: Observer
+) -> None:
+    rest(attention)
+    for ino in range(1, TOLD_AT_ONCE):
+        observer.opened(ino)
+    assert [ear.heard() for ear in ears] == [[], []]
+    observer.opened(TOLD_AT_ONCE)
+    assert [ear.heard() for ear in ears] == [[Opened(ino) for ino in range(1, TOLD_AT_ONCE + 1)]] * 2
+    assert observer.statistics() == {"sent": 2 * TOLD_AT_ONCE, "dropped": 0}
+
+
+def test_whatever_else_happens_is_told_at_once_and_in_order(
+    ears: list[Ear], attention: Attention, observer: Observer
+) -> None:
+    rest(attention)
+    observer.opened(5)
+    observer.read(5, 0, 4096)
+    assert ears[0].heard() == [Opened(5), Read(5, 0, 4096)]
+    observer.opened(6)
+    observer.listed(1)
+    assert ears[0].heard() == [Opened(6), Listed(1)]
+    observer.opened(7)
+    observer.opened(8, waits=True)
+    assert ears[0].heard() == [Opened(7), Opened(8)]
+    observer.opened(9)
+    observer.flush()
+    assert ears[0].heard() == [Opened(9)]
+
+
+def test_what_was_held_back_goes_with_the_next_open_when_somebody_plans_again(
+    ears: list[Ear], attention: Attention, observer: Observer
+) -> None:
+    rest(attention)
+    observer.opened(5)
+    attention.pay(1, now=True)
+    observer.opened(6)
+    assert ears[1].heard() == [Opened(5), Opened(6)]

@@ -191,3 +191,19 @@ class PartialBlockCache(BlockCache, Protocol):
     def contains(self, block: BlockId) -> bool:
         """Whether ``get`` would probably hit. Reads no data and does not count as use."""
         ...
+
+
+@runtime_checkable
+class ResidentBlockCache(PartialBlockCache, Protocol):
+    """A block cache that knows what it can give without waiting for a disk."""
+
+    def get_resident(self, block: BlockId) -> bytes | None:
+        """As ``get``, if no disk is waited for. None says nothing but that."""
+        ...
+
+    def reading_ahead(self, blocks: Sequence[BlockId]) -> tuple[list[BlockId], Callable[[], None]]:
+        """Which of ``blocks`` are missing, and what to call for the others to be brought near.
+
+        The call may wait for the disk; it never raises.
+        """
+        ...

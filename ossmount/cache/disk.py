@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from ossmount.cache.direct import DirectWriter
 from ossmount.cache.disk_layout import LEAST_CAPACITY, segment_size
-from ossmount.cache.files import LOCK_PATIENCE, File, LockBusy
+from ossmount.cache.failure_log import FailureLog
+from ossmount.cache.files import LOCK_PATIENCE, LockBusy
 from ossmount.cache.folder import Folder
 from ossmount.cache.identity import checksum_of, digest_of
 from ossmount.cache.policy import Admission
+from ossmount.cache.residency import LARGEST, Range, read_ahead, read_resident
+from ossmount.cache.segments import OpenSegments, Verified
 from ossmount.cache.shares import Lease, Pending
 from ossmount.cache.statistics import CacheStatistics
 from ossmount.cache.table import Place, TableGone
@@ -36,12 +39,8 @@ In small caches every MiB, or 1/64: telling costs as much as some blocks.
 """
 TELL_SECONDS = 5.0
 """… and at least that often while it reads, so that a slow reader's segments do not look idle."""
-LOG_SECONDS = 60.0
-"""One line per minute: a failing disk fails for every block."""
 RETRY_SECONDS = 5.0
 """No writes for that long after one failed: a full or dead disk must not slow every read."""
-VERIFIED_BLOCKS = 1 << 16
-"""Blocks remembered as verified by this process (about 10 MB at most); then it starts afresh."""
 
 
 class DiskCache:
@@ -61,15 +60,13 @@ class DiskCache:
         self._directory = directory
         self._capacity = capacity_bytes
         self._largest = segment_size(capacity_bytes)
-        self._open_files = max(64, min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
         self._counts = CacheStatistics(capacity=capacity_bytes)
         self._admission = Admission(capacity_bytes, self._largest)
         self._tell_bytes = max(min(1 << 20, capacity_bytes // 64), capacity_bytes // TELL_SHARE)
         self._writing = threading.Lock()
         self._direct = DirectWriter()
         self._pid = os.getpid()
-        self._next_log = self._resume_at = 0.0
-        self._unlogged = 0
+        self._resume_at = 0.0
         self._closed = False
         try:
             self._open()
@@ -81,8 +78,9 @@ class DiskCache:
 
     def _open(self) -> None:
         self._folder = Folder(self._directory, self._capacity)
-        self._segments: dict[int, File] = {}
-        self._verified: dict[bytes, Place] = {}
+        self._failures = FailureLog(self._folder.path, _log)
+        self._segments = OpenSegments(self._folder)
+        self._verified = Verified()
         self._lease: Lease | None = None
         self._pending = Pending()
         self._declining = False
@@ -119,6 +117,48 @@ class DiskCache:
             self._failed("look-up", error)
             return False
 
+    def get_resident(self, block: BlockId) -> bytes | None:
+        """As :meth:`get`, if no disk is waited for. None says nothing but that."""
+        digest = digest_of(block)
+        try:
+            found = None if self._closed or block.length > LARGEST else self._range_of(block, digest)
+            if found is None:
+                return None
+            data = read_resident(found[1].file, block.length, found[1].offset)
+        except OSError as error:
+            self._failed("read", error)
+            return None
+        if data is None or checksum_of(data, digest) != found[0].checksum:
+            return None  # whatever is wrong, the long way will find
+        self._pending.touched.add(found[0].segment)
+        return self._counted(data)
+
+    def reading_ahead(self, blocks: Sequence[BlockId]) -> tuple[list[BlockId], Callable[[], None]]:
+        """Which of ``blocks`` are missing, and what has the kernel bring the others into memory.
+
+        The latter may wait for the disk.
+        """
+        missing: list[BlockId] = []
+        ranges: list[Range] = []
+        try:
+            for block in blocks:
+                found = None if self._closed else self._range_of(block, digest_of(block))
+                if found is None:
+                    missing.append(block)
+                else:
+                    ranges.append(found[1])
+        except OSError as error:
+            self._failed("look-up", error)
+            return list(blocks), lambda: None
+        return missing, partial(read_ahead, ranges)
+
+    def _range_of(self, block: BlockId, digest: bytes) -> tuple[Place, Range] | None:
+        place = self._find(digest)
+        if place is None:
+            return None
+        file = self._segments.find(place.segment)
+        return None if file is None else (place, Range(file, place.offset, block.length))
+
     def _counted(self, data: bytes | None) -> bytes | None:
         counts, pending = self._counts, self._pending
         if data is None:
@@ -136,13 +176,11 @@ class DiskCache:
             return None
         digest = digest_of(block)
         try:
-            place = self._find(digest)
-            if place is None:
+            found = self._range_of(block, digest)
+            if found is None:
                 return None
-            file = self._segments.get(place.segment) or self._opened(place.segment)
-            if file is None:
-                return None
-            if length < block.length and self._verified.get(digest) == place:
+            place, (file, _, _) = found
+            if length < block.length and (digest, place) in self._verified:
                 return self._whole(place, os.pread(file.fd, length, place.offset + start), length)
             data = self._whole(place, os.pread(file.fd, block.length, place.offset), block.length)
             if data is None:
@@ -155,7 +193,7 @@ class DiskCache:
             return None
         if length == block.length:
             return data
-        self._remember_verified(digest, place)
+        self._verified.add(digest, place)
         return data[start : start + length]
 
     def _find(self, digest: bytes) -> Place | None:
@@ -166,36 +204,20 @@ class DiskCache:
             place = self._folder.table.find(digest)
         return place if place is None or self._folder.lives(place.segment) else None
 
-    def _opened(self, number: int) -> File | None:
-        try:
-            file = self._folder.open_segment(number)
-        except FileNotFoundError:
-            self._folder.live.discard(number)
-            return None
-        if len(self._segments) >= self._open_files:
-            self._segments.pop(next(iter(self._segments)), None)
-        self._segments[number] = file
-        return file
-
     def _whole(self, place: Place, data: bytes, length: int) -> bytes | None:
         """``data`` if it is all that was asked for; less means that the segment was cut: it is evicted."""
         if len(data) == length:
             self._pending.touched.add(place.segment)
             return data
-        self._segments.pop(place.segment, None)
+        self._segments.forget(place.segment)
         return None
 
     def _bad(self, digest: bytes, place: Place) -> None:
         """Forgets a block whose bytes are not what was put, so that it may be put again."""
         self._counts.bad_blocks += 1
-        self._log_failure(f"a block in segment {place.segment} at {place.offset} has a wrong checksum")
+        self._failures.tell(f"a block in segment {place.segment} at {place.offset} has a wrong checksum")
         if not self._folder.read_only:
             self._folder.erase(digest, place)
-
-    def _remember_verified(self, digest: bytes, place: Place) -> None:
-        if len(self._verified) >= VERIFIED_BLOCKS:
-            self._verified.clear()
-        self._verified[digest] = place
 
     # --- in ------------------------------------------------------------------------------------------------
 
@@ -204,18 +226,7 @@ class DiskCache:
 
         Declines blocks without an ETag: nothing tells their versions.
         """
-        if not self._acceptable(block, data):
-            self._counts.declined += 1
-            return
-        with self._writing:
-            if not self._may_write():
-                self._counts.declined += 1
-                return
-            try:
-                self._store(digest_of(block), data)
-            except OSError as error:
-                self._resume_at = time.monotonic() + RETRY_SECONDS
-                self._failed("write", error)
+        self.put_many([(block, data)], hurry=True)
 
     def put_many(self, blocks: Sequence[tuple[BlockId, bytes]], *, hurry: bool = False) -> None:
         """As :meth:`put`, with one write and lock for all that fit. ``hurry``: the page cache takes them."""
@@ -280,14 +291,14 @@ class DiskCache:
         lease = self._lease
         if lease is None:
             return
+        size = sum(len(data) for _, data in blocks)
+        self._pending.traffic += size
         offsets = lease.append_many([data for _, data in blocks], direct)
         sums = (checksum_of(data, digest) for digest, data in blocks)
         places = [Place(lease.number, offset, value) for offset, value in zip(offsets, sums, strict=True)]
         self._folder.enter_many(zip((digest for digest, _ in blocks), places, strict=True))
-        size = sum(len(data) for _, data in blocks)
         self._counts.stored += len(blocks)
         self._counts.stored_bytes += size
-        self._pending.traffic += size
         counted = self._pending.blocks
         counted[lease.number] = counted.get(lease.number, 0) + len(blocks)
         if self._pending.traffic > self._tell_bytes or self._table_fills():
@@ -359,8 +370,7 @@ class DiskCache:
             self._failed("update", error)
         self._declining = False
         live = self._folder.live
-        for number in [n for n in self._segments if n not in live]:
-            self._segments.pop(number, None)
+        self._segments.retain(live)
         if self._lease is not None and self._lease.number not in live:
             self._lease = None
 
@@ -368,17 +378,7 @@ class DiskCache:
 
     def _failed(self, what: str, error: Exception) -> None:
         self._counts.failures += 1
-        self._log_failure(f"{what} failed: {getattr(error, 'strerror', None) or error}")
-
-    def _log_failure(self, text: str) -> None:
-        now = time.monotonic()
-        if now < self._next_log:
-            self._unlogged += 1
-            return
-        more = f" ({self._unlogged} more in the last minute)" if self._unlogged else ""
-        _log.warning("cache %s: %s; reading goes on without it%s", self._folder.path, text, more)
-        self._next_log = now + LOG_SECONDS
-        self._unlogged = 0
+        self._failures.tell(f"{what} failed: {getattr(error, 'strerror', None) or error}")
 
     def statistics(self) -> CacheStatistics:
         """Counters of this process; bytes reserved on disk by all processes, as last heard."""

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from ossmount.cache.disk_layout import BUCKET_BYTES, SLOT
 from ossmount.cache.files import File, write_all
+from ossmount.cache.residency import Range, read_ahead, read_resident
+
+READ_WHOLE = 64 << 20
+"""Bytes of a table that is read as a whole where a part is missing: two million blocks, 30 ms of a disk."""
+
+AHEAD_SECONDS = 1.0
+"""… at most so often: memory that is too short for the table gives it up again at once."""
 
 _EMPTY = bytes(16)
 _GROWTH_CHUNK = 8 << 20
@@ -38,16 +46,27 @@ class Table:
         self._file = file
         self.buckets = buckets
         self._mask = buckets - 1
+        self._next_ahead = 0.0
 
     def __repr__(self) -> str:
         return f"Table({self.buckets} buckets, {self._file!r})"
 
     def _bucket(self, digest: bytes) -> tuple[int, bytes]:
         start = (int.from_bytes(digest[:8], "little") & self._mask) * BUCKET_BYTES
-        bucket = os.pread(self._file.fd, BUCKET_BYTES, start)
+        bucket = read_resident(self._file, BUCKET_BYTES, start)
+        if bucket is None:
+            self._read_ahead()
+            bucket = os.pread(self._file.fd, BUCKET_BYTES, start)
         if len(bucket) != BUCKET_BYTES:
             raise TableGone(errno.ESTALE, "table replaced")
         return start, bucket
+
+    def _read_ahead(self) -> None:
+        """One bucket is not in memory, so the kernel has dropped others: they come faster together."""
+        size = self.buckets * BUCKET_BYTES
+        if size <= READ_WHOLE and time.monotonic() >= self._next_ahead:
+            self._next_ahead = time.monotonic() + AHEAD_SECONDS
+            read_ahead([Range(self._file, 0, size)])
 
     def find(self, digest: bytes) -> Place | None:
         """The block's place as the table has it, or None. Raises TableGone, OSError."""

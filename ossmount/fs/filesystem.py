@@ -42,8 +42,8 @@ class Observing(Protocol):
         """A program opened the file; ``waits``: its open is answered when the file has arrived."""
         ...
 
-    def read(self, ino: int, offset: int, size: int) -> None:
-        """A READ reached this process."""
+    def read(self, ino: int, offset: int, size: int, *, whole: bool) -> None:
+        """A READ reached this process; ``whole``: of all that the file has."""
         ...
 
     def listed(self, ino: int) -> None:
@@ -154,7 +154,7 @@ class FileSystem:
         """
         extent = self._index.extent(ino)
         if self._observer is not None:
-            self._observer.read(ino, offset, size)
+            self._observer.read(ino, offset, size, whole=offset == 0 and size >= extent.length)
         counts, began = self._counts, perf_counter()
         counts.reads += 1
         counts.first_reads += offset == 0

@@ -15,7 +15,8 @@ from functools import partial
 import trio
 
 from ossmount.errors import StoreError, StoreUnavailable
-from ossmount.protocols import BlockCache, OpenStore, PartialBlockCache, Transfers
+from ossmount.model import BlockId
+from ossmount.protocols import BlockCache, OpenStore, PartialBlockCache, ResidentBlockCache, Transfers
 from ossmount.readahead.coalescing import Span
 from ossmount.readahead.flight import Flight, Landing
 from ossmount.readahead.keeping import Keeper
@@ -48,8 +49,10 @@ class Delivery:
     ) -> None:
         self._transfer = Transfer(open_store, cache)
         self._cache = cache if isinstance(cache, PartialBlockCache) else None
+        self._near = cache if isinstance(cache, ResidentBlockCache) else None
         self._keeper = Keeper(cache, threaded=executor is None)
         self._executor = executor or ThreadPool(requests)
+        self._ahead = executor or ThreadPool(1, "ossmount-ahead")
         self._mailbox: Mailbox[Landing] = Mailbox(lambda landing: landed([landing]))
         self._landed = landed
         self._transfers = transfers
@@ -92,9 +95,23 @@ class Delivery:
             if self._landings:
                 self._take_in()
 
+    def at_hand(self, block: BlockId) -> bytes | None:
+        """The block where the disk cache can give it without waiting for the disk."""
+        return None if self._near is None else self._near.get_resident(block)
+
+    def bring_near(self, blocks: Sequence[BlockId]) -> list[BlockId]:
+        """Has the disk cache read ahead what it has of ``blocks``; returns the others."""
+        if self._near is None:
+            return list(blocks)
+        missing, read_ahead = self._near.reading_ahead(blocks)
+        if len(missing) < len(blocks):
+            self._ahead.submit(read_ahead)
+        return missing
+
     def close(self) -> None:
         """Lets the threads end. Flights that are under way are not waited for."""
         self._executor.close()
+        self._ahead.close()
         self._keeper.close()
         if self._transfers is not None:
             self._transfers.close()

@@ -7,7 +7,7 @@ block for all who wait; demand overtakes prefetch; requests and bytes in flight 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 
@@ -173,6 +173,10 @@ class Fetcher:
         """The block if it is in memory."""
         return self._memory.get(block)
 
+    def bring_near(self, blocks: Sequence[BlockId]) -> list[BlockId]:
+        """Has the kernel read ahead what the disk cache has of ``blocks``; returns the others."""
+        return self._delivery.bring_near(blocks)
+
     def under_way(self, block: BlockId) -> bool:
         """Whether the block is queued or being fetched."""
         return block in self._flights
@@ -182,6 +186,10 @@ class Fetcher:
         data = self.at_hand(block)
         if data is not None:
             self._count.memory_hits += 1
+        elif block not in self._flights and (data := self._delivery.at_hand(block)) is not None:
+            self._count.cache_hits += 1
+            self._memory.put(block, data)
+        if data is not None:
             await trio.lowlevel.checkpoint_if_cancelled()
             return data
         flight = self._join(block) or self._launch(Span((block,)), demand=True)
@@ -259,10 +267,7 @@ class Fetcher:
         *,
         urgent: bool = False,
     ) -> int:
-        """As :meth:`prefetch`, but nothing is started before the next call of that: for many at once.
-
-        ``urgent``: somebody waits for them, so they go before all that is queued.
-        """
+        """As :meth:`prefetch`, but started with the next call of that; ``urgent``: before all others."""
         wanted = [b for b in blocks if b not in self._flights and self.at_hand(b) is None]
         for span in coalesce(wanted, part or self._settings.part_size):
             self._launch(span, demand=urgent, arrived=arrived).settled = settled

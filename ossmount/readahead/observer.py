@@ -37,6 +37,10 @@ def descriptor_of(channel: Channel) -> int:
     return channel if isinstance(channel, int) else channel.fileno()
 
 
+READS_AT_ONCE = 8
+"""READs, which tell that pages are gone: a new epoch must not wait long for its plan."""
+
+
 class Attention:
     """Which prefetchers have nothing left to plan, and so need not be woken by every open.
 
@@ -65,14 +69,17 @@ class Attention:
 class Observer:
     """Sends to every prefetcher, each over its own channel; what does not fit is dropped and counted.
 
-    Losing an observation costs a plan, never correctness. While ``attention`` rests, opens are told a few at
-    a time: to wake the prefetchers costs ten times what an open does.
+    Losing an observation costs a plan, never correctness. While ``attention`` rests, opens, and
+    READs of files that are not read on, are told a few at a time: to wake the prefetchers costs more than to
+    answer.
     """
 
     def __init__(self, *channels: Channel, attention: Attention | None = None) -> None:
         self._descriptors = [descriptor_of(channel) for channel in channels]
         self._attention = attention
         self._held: list[bytes] = []
+        self._reads = 0
+        """Of those held."""
         self._sent = 0
         self._dropped = 0
         for descriptor in self._descriptors:
@@ -88,19 +95,21 @@ class Observer:
     def opened(self, ino: int, *, waits: bool = False) -> None:
         """A program opened the file; ``waits``: and will not go on before a prefetcher has heard of it."""
         self._held.append(opened_frame(ino))
-        patient = self._attention is not None and self._attention.rests and not waits
-        if not patient or len(self._held) >= TOLD_AT_ONCE:
+        if waits or len(self._held) >= TOLD_AT_ONCE or not self._patient:
             self.flush()
 
     def flush(self) -> None:
         """Tells what is held back."""
         if self._held:
-            held, self._held = self._held, []
+            held, self._held, self._reads = self._held, [], 0
             self._send(b"".join(held), len(held))
 
-    def read(self, ino: int, offset: int, size: int) -> None:
-        """A READ reached this process."""
-        self._tell(read_frame(ino, offset, size))
+    def read(self, ino: int, offset: int, size: int, *, whole: bool = False) -> None:
+        """A READ reached this process; ``whole``: of all that the file has, so that no other follows."""
+        self._held.append(read_frame(ino, offset, size))
+        self._reads += 1
+        if not whole or self._reads >= READS_AT_ONCE or not self._patient:
+            self.flush()
 
     def listed(self, ino: int) -> None:
         """A program listed the directory."""
@@ -120,6 +129,10 @@ class Observer:
     def withdraw(self, batch: int) -> bool:
         """Takes a batch back, or the known order (``messages.KNOWN_ORDER``); False where a pipe is full."""
         return self._tell(withdrawn_frame(batch))
+
+    @property
+    def _patient(self) -> bool:
+        return self._attention is not None and self._attention.rests
 
     def _tell_all(self, frames: Iterable[tuple[bytes, int]]) -> int:
         passed = 0

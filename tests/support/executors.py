@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from ossmount.model import BlockId
 
 Job = Callable[[], None]
 
@@ -62,3 +64,25 @@ class DictCache:
 
     def close(self) -> None:
         self.blocks.clear()
+
+
+class NearCache(DictCache):
+    """A disk cache whose blocks are in memory once they were read ahead, or read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near: set[BlockId] = set()
+
+    def get_range(self, block: BlockId, start: int, length: int) -> bytes | None:
+        data = self.get(block)
+        return None if data is None else data[start : start + length]
+
+    def contains(self, block: BlockId) -> bool:
+        return block in self.blocks
+
+    def get_resident(self, block: BlockId) -> bytes | None:
+        return self.blocks[block] if block in self.near else None
+
+    def reading_ahead(self, blocks: Sequence[BlockId]) -> tuple[list[BlockId], Callable[[], None]]:
+        found = {block for block in blocks if block in self.blocks}
+        return [block for block in blocks if block not in found], lambda: self.near.update(found)

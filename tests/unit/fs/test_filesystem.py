@@ -30,10 +30,10 @@ class Seen:
         self.told: list[tuple[object, ...]] = []
 
     def opened(self, ino: int, *, waits: bool) -> None:
-        self.told.append(("opened", ino))
+        self.told.append(("opened", ino, waits))
 
-    def read(self, ino: int, offset: int, size: int) -> None:
-        self.told.append(("read", ino, offset, size))
+    def read(self, ino: int, offset: int, size: int, *, whole: bool) -> None:
+        self.told.append(("read", ino, offset, size, whole))
 
     def listed(self, ino: int) -> None:
         self.told.append(("listed", ino))
@@ -95,7 +95,7 @@ async def test_reads_are_clamped_and_observed() -> None:
     assert await world.fs.read(ino, 700, 500) == OBJECTS["train/cat/1.jpg"][700:]
     assert await world.fs.read(ino, 768, 500) == b""
     assert await world.fs.read(world.ino("train/cat/2.jpg"), 0, 500) == b""
-    assert world.seen.told[0] == ("read", ino, 700, 500)
+    assert world.seen.told[0] == ("read", ino, 700, 500, False)
     with pytest.raises(IsADirectory):
         await world.fs.read(world.ino("train"), 0, 1)
     with pytest.raises(NoSuchEntry):

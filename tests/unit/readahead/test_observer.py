@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from ossmount.readahead.messages import Decoder, Listed, Observation, Opened, Read, observation_pipe
-from ossmount.readahead.observer import TOLD_AT_ONCE, Attention, Observer
+from ossmount.readahead.observer import READS_AT_ONCE, TOLD_AT_ONCE, Attention, Observer
 
 
 class Ear:
@@ -93,6 +93,23 @@ def test_whatever_else_happens_is_told_at_once_and_in_order(
     observer.opened(9)
     observer.flush()
     assert ears[0].heard() == [Opened(9)]
+
+
+def test_reads_of_whole_files_are_told_together_but_sooner(
+    ears: list[Ear], attention: Attention, observer: Observer
+) -> None:
+    rest(attention)
+    for ino in range(1, READS_AT_ONCE):
+        observer.opened(ino)
+        observer.read(ino, 0, 4096, whole=True)
+    assert ears[0].heard() == []
+    observer.read(9, 0, 4096, whole=True)
+    assert len(ears[0].heard()) == 2 * READS_AT_ONCE - 1
+    observer.read(9, 0, 4096, whole=True)
+    assert ears[0].heard() == []
+    attention.pay(0, now=True)
+    observer.read(9, 0, 4096, whole=True)
+    assert len(ears[0].heard()) == 2
 
 
 def test_what_was_held_back_goes_with_the_next_open_when_somebody_plans_again(

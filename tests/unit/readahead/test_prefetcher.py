@@ -11,7 +11,7 @@ import trio.testing
 
 from ossmount.config import ReadaheadSettings
 from ossmount.errors import AccessDenied
-from ossmount.model import Entry, Extent
+from ossmount.model import BlockId, Entry, Extent
 from ossmount.readahead import (
     Arrivals,
     Attention,
@@ -22,7 +22,7 @@ from ossmount.readahead import (
     observation_pipe,
 )
 from ossmount.readahead.messages import opened_frame, read_frame
-from tests.support.executors import DictCache, ImmediateExecutor, ManualExecutor
+from tests.support.executors import DictCache, ImmediateExecutor, ManualExecutor, NearCache
 from tests.support.memory_index import MemoryIndex
 from tests.support.memory_store import MemoryStore, fail_first, opener
 
@@ -53,13 +53,14 @@ class World:
         self,
         executor: ManualExecutor | ImmediateExecutor | None = None,
         settings: ReadaheadSettings = SETTINGS,
+        cache: DictCache | None = None,
     ) -> None:
         self.store = MemoryStore("s3://b", OBJECTS)
         self.index = MemoryIndex(
             Entry(key.encode(), Extent(self.store.id_of(key), 0, len(data)), None, 0)
             for key, data in OBJECTS.items()
         )
-        self.cache, self.kernel = DictCache(), Kernel()
+        self.cache, self.kernel = cache or DictCache(), Kernel()
         self.fetcher = Fetcher(opener(self.store), self.cache, settings, executor=executor)
         self.planner = DatasetPlanner(self.index, settings)
         self.arrivals = Arrivals(1, 1)
@@ -96,6 +97,27 @@ async def test_an_observed_epoch_ends_up_in_cache_and_kernel() -> None:
     assert all(data == world.bytes_of(ino) for ino, data in world.kernel.pages.items())
     assert len(world.cache.blocks) == len(world.kernel.pages)
     assert world.prefetcher.statistics()["observed"] == 120
+
+
+async def test_what_the_disk_cache_has_is_brought_near_and_takes_no_room() -> None:
+    executor, cache = ManualExecutor(), NearCache()
+    world = World(executor, cache=cache)
+    blocks = {ino: BlockId(world.index.extent(ino).object, 0, 100) for ino in world.inos}
+    cached = world.inos[:150]
+    cache.blocks.update((blocks[ino], world.bytes_of(ino)) for ino in cached)
+    world.planner.know(world.inos)
+    world.prefetcher.take_in(b"")
+    waits = world.arrivals.waits_of(0, 1000)
+    assert all(waits.wait_for(ino, 100) is None for ino in cached[:100])  # nobody will push them
+    while executor.jobs:
+        executor.run()
+        await trio.testing.wait_all_tasks_blocked()
+    assert cache.near == {blocks[ino] for ino in cached}
+    assert len(world.store.log) == len(world.inos) - len(cached)
+    assert set(world.kernel.pages) == set(world.inos[150:])
+    assert await world.fetcher.read(world.index.extent(cached[0]), 0, 100) == world.bytes_of(cached[0])
+    assert not executor.jobs
+    assert world.fetcher.statistics()["cache_hits"] == 1
 
 
 async def test_it_rests_when_all_is_planned_and_wakes_when_pages_are_gone() -> None:

@@ -115,9 +115,10 @@ def test_a_file_in_the_air_is_waited_for_and_not_asked_for_again(
     wait_for(lambda: mounted.stats()["fs"]["opens"] == len(order))
     counters = mounted.stats()
     assert counters["arrivals"]["waits"] > 0
-    # A slow request may be hedged, and the machine may take back a page.
-    assert len(asked(s3_relay)) == len(order) + counters["fetcher"]["hedges"]
-    assert counters["fs"]["reads"] <= len(order) // 4
+    # A slow request may be hedged. The machine may take back a page, or be so slow that somebody waits in
+    # vain: each such READ may ask again, and nothing else does.
+    again = len(asked(s3_relay)) - len(order) - counters["fetcher"]["hedges"]
+    assert 0 <= again <= counters["fs"]["reads"] <= len(order) // 4
     mounted.umount()
 
 
@@ -139,6 +140,12 @@ def test_a_new_order_replaces_the_old_and_withdrawing_ends_it(mounted: CommandMo
     mounted.umount()
 
 
+def will_need(fd: int) -> bool:
+    for offset in range(0, len(BIG), STEP):
+        os.posix_fadvise(fd, offset, STEP, os.POSIX_FADV_WILLNEED)
+    return False
+
+
 def test_fadvise_willneed_fetches_a_large_file_ahead_and_does_not_wait_for_it(
     mounted: CommandMount, s3_relay: Relay
 ) -> None:
@@ -147,10 +154,10 @@ def test_fadvise_willneed_fetches_a_large_file_ahead_and_does_not_wait_for_it(
     fd = os.open(mounted.path / "z/big.bin", os.O_RDONLY)
     try:
         began = time.monotonic()
-        for offset in range(0, len(BIG), STEP):
-            os.posix_fadvise(fd, offset, STEP, os.POSIX_FADV_WILLNEED)
+        will_need(fd)
         seconds = time.monotonic() - began
-        wait_for(lambda: resident(fd, len(BIG)))
+        # What the machine takes back meanwhile is needed again.
+        wait_for(lambda: resident(fd, len(BIG)) or will_need(fd))
         requests = mounted.stats()["fs"]["reads"]
         assert os.pread(fd, len(BIG), 0) == BIG
         # Without the page cache 12; what the machine takes back meanwhile costs one.

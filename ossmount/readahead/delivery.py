@@ -122,7 +122,7 @@ class Delivery:
         span = flight.span
         if not self._attended or self._transfers is None or span.length > LARGEST_TRANSFER:
             return False
-        if not hedge and self._cached(span):
+        if not hedge and not flight.absent and self._cached(span):
             return False
         arrived = partial(self._came, flight, hedge)
         return self._transfers.start(span.object, span.offset, span.length, arrived)

@@ -84,7 +84,7 @@ class Fetcher:
         self._policy = HedgePolicy()
         self._count = FetchStatistics()
         self.on_room: Callable[[], None] | None = None
-        """Called on the loop when a flight has landed and :meth:`room` is above 0."""
+        """Called on the loop when a flight has landed and there is :meth:`room`."""
 
     def __repr__(self) -> str:
         queued = f"{len(self._demand)}+{len(self._ahead)} queued"
@@ -92,9 +92,8 @@ class Fetcher:
 
     def statistics(self) -> dict[str, float]:
         """The counters by name, see :class:`FetchStatistics`."""
-        return asdict(
-            replace(self._count, queued=len(self._demand) + len(self._ahead), limit=self._limit.limit)
-        )
+        queued = len(self._demand) + len(self._ahead)
+        return asdict(replace(self._count, queued=queued, limit=self._limit.limit))
 
     def fetching(self, most: int) -> list[str]:
         """Up to ``most`` keys that are being fetched, the slowest first."""
@@ -266,11 +265,13 @@ class Fetcher:
         settled: Settled | None = None,
         *,
         urgent: bool = False,
+        absent: bool = False,
     ) -> int:
-        """As :meth:`prefetch`, but started with the next call of that; ``urgent``: before all others."""
+        """As :meth:`prefetch`, started with its next call; ``urgent``: first, ``absent``: not on disk."""
         wanted = [b for b in blocks if b not in self._flights and self.at_hand(b) is None]
         for span in coalesce(wanted, part or self._settings.part_size):
-            self._launch(span, demand=urgent, arrived=arrived).settled = settled
+            flight = self._launch(span, demand=urgent, arrived=arrived)
+            flight.settled, flight.absent = settled, absent
         self._count.prefetched += len(wanted)
         return len(wanted)
 

@@ -28,7 +28,7 @@ class Flight:
     """
 
     __slots__ = (
-        "arrived", "attempts", "demand", "error", "fetched", "hedged", "settled", "span", "started",
+        "absent", "arrived", "attempts", "demand", "error", "fetched", "hedged", "settled", "span", "started",
         "waiters",
     )  # fmt: skip
 
@@ -36,6 +36,8 @@ class Flight:
         self.span = span
         self.demand = demand
         self.arrived = arrived
+        self.absent = False
+        """Whether the disk cache was asked already, and has none of it."""
         self.settled: Settled | None = None
         self.attempts = 0
         self.hedged = False

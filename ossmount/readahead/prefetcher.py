@@ -206,7 +206,7 @@ class Prefetcher:
 
     def _queue(self, ino: int) -> None:
         push = self._push is not None and self._planner.pending_bytes <= self._push_budget
-        if self._ask(ino, push=push) and push and self._arrivals is not None:
+        if self._ask(ino, push=push, absent=True) and push and self._arrivals is not None:
             self._arrivals.expect(ino)
 
     def _whole(self, ino: int) -> BlockId:
@@ -227,11 +227,20 @@ class Prefetcher:
         else:
             arrivals.come(ino)
 
-    def _ask(self, ino: int, *, push: bool, settled: Settled | None = None, urgent: bool = False) -> bool:
+    def _ask(
+        self,
+        ino: int,
+        *,
+        push: bool,
+        settled: Settled | None = None,
+        urgent: bool = False,
+        absent: bool = False,
+    ) -> bool:
         """Queues a whole file; False where it is under way already."""
         block = self._whole(ino)
         arrived = partial(self._arrived, ino, block.offset, None) if push else None
-        return self._fetcher.queue([block], arrived, settled=settled, urgent=urgent) > 0
+        queued = self._fetcher.queue([block], arrived, settled=settled, urgent=urgent, absent=absent)
+        return queued > 0
 
     def _arrived(self, ino: int, start: int, tripwire: int | None, block: BlockId, data: bytes) -> None:
         """In a worker thread: the bytes go to the kernel before the program asks for them."""

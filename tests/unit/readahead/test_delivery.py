@@ -13,9 +13,10 @@ from ossmount.cache.memory import MemoryCache, NullCache
 from ossmount.config import ReadaheadSettings
 from ossmount.errors import ObjectChanged
 from ossmount.model import BlockId, Extent, ObjectId
+from ossmount.protocols import BlockCache
 from ossmount.readahead.delivery import LARGEST_TRANSFER
 from ossmount.readahead.fetcher import Fetcher
-from tests.support.executors import ImmediateExecutor
+from tests.support.executors import ImmediateExecutor, NearCache
 from tests.support.memory_store import MemoryStore, opener
 
 Arrived = Callable[[bytes | None], None]
@@ -71,9 +72,7 @@ def transfers(store: MemoryStore) -> Iterator[EventTransfers]:
 
 
 @asynccontextmanager
-async def running(
-    transfers: EventTransfers, cache: NullCache | MemoryCache | None = None
-) -> AsyncIterator[Fetcher]:
+async def running(transfers: EventTransfers, cache: BlockCache | None = None) -> AsyncIterator[Fetcher]:
     fetcher = Fetcher(
         opener(transfers.store),
         cache if cache is not None else NullCache(),
@@ -158,6 +157,38 @@ async def test_what_the_cache_has_takes_a_thread_and_no_request(
     async with running(transfers, cache) as fetcher:
         assert await fetcher.read(whole(store, "f7"), 0, 999) == SMALL["f7"]
     assert (transfers.started, store.requests["GET"]) == (0, 0)
+
+
+async def test_what_the_cache_has_in_memory_needs_neither(
+    store: MemoryStore, transfers: EventTransfers
+) -> None:
+    cache, block = NearCache(), block_of(store, "f7")
+    cache.put(block, SMALL["f7"])
+    async with running(transfers, cache) as fetcher:
+        assert fetcher.bring_near([block, block_of(store, "f8")]) == [block_of(store, "f8")]
+        assert await fetcher.read(whole(store, "f7"), 10, 20) == SMALL["f7"][10:30]
+        assert fetcher.at_hand(block) == SMALL["f7"]  # for the rest of the file
+        assert (cache.gets, fetcher.statistics()["cache_hits"]) == (0, 1)
+    assert (transfers.started, store.requests["GET"]) == (0, 0)
+
+
+async def test_without_such_a_cache_all_are_missing(store: MemoryStore, transfers: EventTransfers) -> None:
+    blocks = [block_of(store, key) for key in SMALL]
+    async with running(transfers) as fetcher:
+        assert fetcher.bring_near(blocks) == blocks
+
+
+async def test_a_cache_that_was_asked_is_not_asked_again(
+    store: MemoryStore, transfers: EventTransfers
+) -> None:
+    cache, block = NearCache(), block_of(store, "f7")
+    cache.put(block, SMALL["f7"])
+    async with running(transfers, cache) as fetcher:
+        fetcher.queue([block], absent=True)
+        fetcher.prefetch(())
+        while fetcher.statistics()["in_flight"]:
+            await trio.lowlevel.checkpoint()
+    assert (transfers.started, cache.gets) == (1, 0)
 
 
 async def test_a_large_body_takes_a_thread(store: MemoryStore, transfers: EventTransfers) -> None:

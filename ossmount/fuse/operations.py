@@ -35,6 +35,11 @@ STATFS_BLOCK = 4096
 PREFERRED_READ = 1 << 20
 """``st_blksize``: the largest READ the kernel sends (256 pages), so buffered readers ask for that much."""
 
+LISTING_BUFFER = 128 << 10
+"""``st_blksize`` of directories: glibc's ``opendir`` takes it as the size of its buffer, and so kernel and
+libfuse allocate as much anew for every answer. Measured with entries of 160 bytes: a megabyte costs a walk
+over directories of 100 files a tenth, 32 KiB one over directories of 2,000 files a fifth; 128 KiB neither."""
+
 
 @dataclass(frozen=True, slots=True)
 class Presentation:
@@ -57,11 +62,11 @@ class Presentation:
             timeout=settings.attr_timeout,
         )
 
-    def blank(self, mode: int) -> pyfuse3.EntryAttributes:
+    def blank(self, mode: int, block: int = PREFERRED_READ) -> pyfuse3.EntryAttributes:
         """Attributes in which only inode number, size, times and links are still to be set."""
         entry = pyfuse3.EntryAttributes()
         entry.st_uid, entry.st_gid, entry.st_mode = self.uid, self.gid, mode
-        entry.st_blksize = PREFERRED_READ
+        entry.st_blksize = block
         entry.entry_timeout = entry.attr_timeout = self.timeout
         return entry
 
@@ -97,11 +102,10 @@ class Operations(pyfuse3.Operations):
     def __init__(self, presentation: Presentation) -> None:
         super().__init__()
         self._waits: Callable[[], None] = nothing
-        self._slow: Callable[[], None] = nothing
         self._quick: Callable[[], None] = nothing
         self._push: Callable[[int, int, bytes], object] = no_push
         self._file = presentation.blank(presentation.file_mode)
-        self._directory = presentation.blank(presentation.dir_mode)
+        self._directory = presentation.blank(presentation.dir_mode, LISTING_BUFFER)
         self._negative = presentation.blank(presentation.file_mode)
         self._opened = pyfuse3.FileInfo(keep_cache=True)
         self._errors = ThrottledLog(log)
@@ -114,7 +118,6 @@ class Operations(pyfuse3.Operations):
     def bind(
         self,
         fs: ServedFileSystem,
-        slow: Callable[[], None] = nothing,
         quick: Callable[[], None] = nothing,
         push: Callable[[int, int, bytes], object] = no_push,
         waits: Callable[[], None] = nothing,
@@ -122,12 +125,11 @@ class Operations(pyfuse3.Operations):
         """Serves ``fs`` from now on.
 
         ``waits()`` is called when a request begins whose handler suspends (READ, and OPEN where bytes are
-        on their way), ``slow()`` when one begins that takes long without suspending, ``quick()`` when one
-        begins that does neither: another worker may take the next one. ``push(ino, offset, data)`` receives
-        what a read fetched beyond its answer; it must not block.
+        on their way), ``quick()`` when one begins that does not: another worker may take the next one.
+        ``push(ino, offset, data)`` receives what a read fetched beyond its answer; it must not block.
         """
         self._fs = fs
-        self._slow, self._quick, self._push, self._waits = slow, quick, push, waits
+        self._quick, self._push, self._waits = quick, push, waits
 
     # -- names and attributes ---------------------------------------------------------------------
 
@@ -197,8 +199,11 @@ class Operations(pyfuse3.Operations):
         return inode
 
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        """READDIRPLUS. The position behind a child is its inode number, so none is kept here."""
-        self._slow()
+        """READDIRPLUS. The position behind a child is its inode number, so none is kept here.
+
+        A tenth of a millisecond for a hundred entries: less than it costs to have another worker woken.
+        """
+        self._quick()
         try:
             self._fill(fh, start_id, token)
         except Exception as error:

@@ -49,6 +49,7 @@ def test_attributes_follow_the_settings() -> None:
     assert (found.entry_timeout, found.attr_timeout) == (60.0, 60.0)
     directory = answer(operations.getattr(ROOT_INODE, CONTEXT))
     assert (directory.st_ino, directory.st_mode, directory.st_nlink) == (1, 0o040550, 3)
+    assert (found.st_blksize, directory.st_blksize) == (1 << 20, 128 << 10)
 
 
 def test_answers_do_not_inherit_from_each_other() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from ossmount.readahead.messages import (
     opened_frame,
     read_frame,
 )
-from ossmount.readahead.observer import Observer
+from ossmount.readahead.observer import LISTED_AT_ONCE, Observer
 
 INO = st.integers(0, 2**64 - 1)
 OBSERVATIONS = st.one_of(
@@ -90,10 +91,26 @@ def test_a_full_pipe_drops_and_counts() -> None:
 def test_every_prefetcher_hears_everything_over_sockets_too() -> None:
     pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)]
     observer = Observer(*(sender for _, sender in pairs))
-    observer.opened(5)
     observer.listed(6)
+    observer.opened(5)
     for receiver, sender in pairs:
         decoder = Decoder()
-        assert [o for _ in range(2) for o in decoder.feed(receiver.recv(4096))] == [Opened(5), Listed(6)]
+        assert list(decoder.feed(receiver.recv(4096))) == [Listed(6), Opened(5)]
         receiver.close()
         sender.close()
+
+
+def test_listed_directories_are_told_with_the_next_open_or_many_at_once() -> None:
+    reading, writing = observation_pipe()
+    observer, decoder = Observer(writing), Decoder()
+    observer.listed(2)
+    with pytest.raises(BlockingIOError):
+        os.read(reading, 1)
+    observer.opened(3)
+    assert list(decoder.feed(os.read(reading, 4096))) == [Listed(2), Opened(3)]
+    for ino in range(LISTED_AT_ONCE):
+        observer.listed(ino)
+    assert list(decoder.feed(os.read(reading, 4096))) == [Listed(ino) for ino in range(LISTED_AT_ONCE)]
+    assert observer.statistics() == {"sent": 2 + LISTED_AT_ONCE, "dropped": 0}
+    os.close(reading)
+    os.close(writing)

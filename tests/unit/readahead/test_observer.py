@@ -7,7 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from ossmount.readahead.messages import Decoder, Listed, Observation, Opened, Read, observation_pipe
+from ossmount.readahead.messages import (
+    Decoder,
+    Listed,
+    Observation,
+    Opened,
+    Read,
+    Withdrawn,
+    observation_pipe,
+)
 from ossmount.readahead.observer import READS_AT_ONCE, TOLD_AT_ONCE, Attention, Observer
 
 
@@ -86,7 +94,8 @@ def test_whatever_else_happens_is_told_at_once_and_in_order(
     assert ears[0].heard() == [Opened(5), Read(5, 0, 4096)]
     observer.opened(6)
     observer.listed(1)
-    assert ears[0].heard() == [Opened(6), Listed(1)]
+    observer.withdraw(3)
+    assert ears[0].heard() == [Opened(6), Listed(1), Withdrawn(3)]
     observer.opened(7)
     observer.opened(8, waits=True)
     assert ears[0].heard() == [Opened(7), Opened(8)]

@@ -19,6 +19,7 @@ from ossmount.index import envelope, layout
 from ossmount.index.intervals import Interval, Intervals
 from ossmount.index.layout import HAS_DIRECTORIES, ino_key, ino_of, parse_place, run_key
 from ossmount.index.listings import listing_of, pieces_of
+from ossmount.index.paging import Paging
 from ossmount.index.runs import Cold, Run
 from ossmount.model import (
     ROOT_INODE,
@@ -57,6 +58,7 @@ class LmdbIndex:
         self._run_cursor = self._txn.cursor(handles[layout.RUNS])
         self._ino_cursor = self._txn.cursor(handles[layout.INODES])
         self._handles = handles
+        self._paging = Paging(path)
         self._kept: dict[bytes, Run] = {}
         self._intervals = Intervals()
         self._meta: dict[str, Any] = json.loads(self._txn.get(layout.INFO_KEY, b"", db=handles[layout.META]))
@@ -106,6 +108,7 @@ class LmdbIndex:
         self._ino_cursor.close()
         self._txn.abort()
         self._env.close()
+        self._paging.close()
 
     # look-ups
 
@@ -181,6 +184,7 @@ class LmdbIndex:
 
     def listing(self, ino: int, after: int = 0) -> Iterator[Listing]:
         """See :class:`ossmount.protocols.Index`."""
+        self._paging.listing()
         for run, row in self._runs_after(ino, after):
             yield listing_of(run, row)
 

@@ -102,6 +102,7 @@ class Operations(pyfuse3.Operations):
     def __init__(self, presentation: Presentation) -> None:
         super().__init__()
         self._waits: Callable[[], None] = nothing
+        self._waited: Callable[[], None] = nothing
         self._quick: Callable[[], None] = nothing
         self._push: Callable[[int, int, bytes], object] = no_push
         self._file = presentation.blank(presentation.file_mode)
@@ -121,15 +122,17 @@ class Operations(pyfuse3.Operations):
         quick: Callable[[], None] = nothing,
         push: Callable[[int, int, bytes], object] = no_push,
         waits: Callable[[], None] = nothing,
+        waited: Callable[[], None] = nothing,
     ) -> None:
         """Serves ``fs`` from now on.
 
         ``waits()`` is called when a request begins whose handler suspends (READ, and OPEN where bytes are
-        on their way), ``quick()`` when one begins that does not: another worker may take the next one.
-        ``push(ino, offset, data)`` receives what a read fetched beyond its answer; it must not block.
+        on their way), ``waited()`` when it goes on, ``quick()`` when one begins that does not suspend:
+        another worker may take the next one. ``push(ino, offset, data)`` receives what a read fetched
+        beyond its answer; it must not block.
         """
         self._fs = fs
-        self._quick, self._push, self._waits = quick, push, waits
+        self._quick, self._push, self._waits, self._waited = quick, push, waits, waited
 
     # -- names and attributes ---------------------------------------------------------------------
 
@@ -248,7 +251,10 @@ class Operations(pyfuse3.Operations):
             arrival = self._fs.opened(inode)
             if arrival is not None:
                 self._waits()
-                await arrival()
+                try:
+                    await arrival()
+                finally:
+                    self._waited()
         except Exception as error:
             self._refuse(error)
         self._opened.fh = inode
@@ -262,6 +268,8 @@ class Operations(pyfuse3.Operations):
             rest = self._fs.remainder(fh)
         except Exception as error:
             self._refuse(error)
+        finally:
+            self._waited()
         if rest is not None:
             self._push(fh, *rest)
         return data

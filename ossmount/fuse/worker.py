@@ -148,7 +148,9 @@ async def _work(number: int, plan: Plan) -> Status:
         async with plan.serve(number) as fs:
             await nursery.start(_on_sigterm, stop)
             pusher = Pusher()
-            plan.operations.bind(fs, acceptor.pass_on_if_more, pusher.push_nowait, acceptor.suspend)
+            plan.operations.bind(
+                fs, acceptor.pass_on_if_more, pusher.push_nowait, acceptor.suspend, acceptor.resume
+            )
             report_ready(plan, number)
             await pyfuse3.main(IDLE_LOOPS, plan.settings.max_background + SPARE_LOOPS)
             acceptor.pass_on()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from typing import Any, ClassVar, cast
 
 import pytest
 import trio
@@ -143,6 +144,30 @@ def test_a_quick_request_passes_the_token_on_only_if_another_waits(device: tuple
         assert token.take_nowait(1)
 
     run(scenario)
+
+
+def test_blocks_for_the_next_request_only_while_nobody_waits_for_bytes(device: tuple[int, int]) -> None:
+    class Poll:
+        """A device that always has a request."""
+
+        patience: ClassVar[list[int]] = []
+
+        def register(self, fd: int, events: int) -> None:
+            pass
+
+        def poll(self, milliseconds: int) -> bool:
+            self.patience.append(milliseconds)
+            return True
+
+    async def scenario() -> None:
+        acceptor = Acceptor(Token(1), 0)
+        acceptor._poll = cast("Any", Poll())
+        for step in (lambda: None, acceptor.suspend, acceptor.suspend, acceptor.resume, acceptor.resume):
+            step()
+            await acceptor.wait_readable(device[0])
+
+    run(scenario)
+    assert Poll.patience == [accept.PATIENCE_MS, 0, 0, 0, accept.PATIENCE_MS]
 
 
 @pytest.mark.parametrize("holds", [True, False])

@@ -82,12 +82,17 @@ def test_what_a_read_fetched_beyond_its_answer_is_pushed() -> None:
     fs, pushed, called = FakeFileSystem(SIZES, pushes=True), list[Any](), list[str]()
     ino = fs.lookup(ROOT_INODE, b"file").ino
     operations = Operations.for_settings(MountSettings())
-    operations.bind(fs, waits=lambda: called.append("waits"), push=lambda *push: pushed.append(push))
+    operations.bind(
+        fs,
+        waits=lambda: called.append("waits"),
+        waited=lambda: called.append("waited"),
+        push=lambda *push: pushed.append(push),
+    )
     whole = content("file", 5000)
     assert answer(operations.read(ino, 0, 4096)) == whole[:4096]
     assert pushed == [(ino, 4096, whole[4096:])]
     assert answer(operations.read(ino, 4096, 4096)) == whole[4096:]
-    assert (len(pushed), called) == (1, ["waits", "waits"])
+    assert (len(pushed), called) == (1, ["waits", "waited"] * 2)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +111,30 @@ def test_errors_become_errnos_and_bugs_are_logged(
     operations = serving(fs)
     assert [refused(operations.read(ino, 0, 10)) for _ in range(2)] == [code, code]
     assert len(caplog.records) == lines
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_whoever_waits_goes_on_also_after_an_error(fails: bool) -> None:
+    class Arriving(FakeFileSystem):
+        def opened(self, ino: int) -> Any:
+            return self._arrive
+
+        async def _arrive(self) -> None:
+            called.append("arrives")
+            if fails:
+                raise StoreUnavailable("away")
+
+    called = list[str]()
+    fs = Arriving(SIZES, failures={"file": StoreUnavailable("away")} if fails else {})
+    ino = fs.lookup(ROOT_INODE, b"file").ino
+    operations = Operations.for_settings(MountSettings())
+    operations.bind(fs, waits=lambda: called.append("waits"), waited=lambda: called.append("waited"))
+    for request in (operations.open(ino, os.O_RDONLY, CONTEXT), operations.read(ino, 0, 10)):
+        if fails:
+            assert refused(request) == errno.EIO
+        else:
+            answer(request)
+    assert called == ["waits", "arrives", "waited", "waits", "waited"]
 
 
 def test_errors_of_the_tree() -> None:

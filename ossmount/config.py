@@ -215,7 +215,7 @@ class ReadaheadSettings:
     part_size: int = option(8 << 20, "largest part of a large file per GET", parse_size, "SIZE")
     block_size: int = option(1 << 20, "block of a large file in the cache", parse_size, "SIZE")
     max_requests: int = option(128, "requests in flight in each process", int, "N")
-    max_bytes: int = option(256 << 20, "bytes in flight in each process", parse_size, "SIZE")
+    max_bytes: int = option(128 << 20, "bytes in flight in each process", parse_size, "SIZE")
     prefetchers: int = option(2, "processes that fetch ahead", int, "N")
     read_deadline: float = option(120.0, "a read is answered within this time", parse_duration, "TIME")
     push: bool = option(True, "push fetched files into the kernel's page cache", parse_bool)

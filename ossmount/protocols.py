@@ -70,12 +70,19 @@ class Transfers(Protocol):
         ...
 
     def start(
-        self, target: ObjectId, start: int, length: int, arrived: Callable[[bytes | None], None]
+        self,
+        target: ObjectId,
+        start: int,
+        length: int,
+        arrived: Callable[[bytes | None], None],
+        sink: Callable[[Sequence[bytes]], None] | None = None,
     ) -> bool:
         """Sends the GET of ``ObjectStore.get_range``; False where it has to be made that way.
 
         A later :meth:`work` calls ``arrived``: with the bytes, exactly as asked for, or with None where
-        ``get_range`` is to be asked instead, which will tell what is wrong.
+        ``get_range`` is to be asked instead, which will tell what is wrong. ``sink`` is given the bytes as
+        they come, in order and of the right version, before ``arrived`` (then without bytes: b"") says
+        whether they were all.
         """
         ...
 

@@ -41,6 +41,7 @@ from ossmount.readahead import (
     observation_pipe,
 )
 from ossmount.readahead.arrivals import ArrivalWaits
+from ossmount.readahead.shelves import Shelves
 from ossmount.readahead.window import own_window_of
 from ossmount.stores import Address, Pace, Paced, Resolving, StorePool
 from ossmount.stores.curl_transfers import CurlTransfers
@@ -73,6 +74,8 @@ class Plan:
     """What prefetchers have on its way: an OPEN waits for it."""
     attention: Attention
     """Whether prefetchers need to hear of every open at once."""
+    shelves: Shelves
+    """What prefetchers have of large files, for READs that come too early."""
     metrics: socket.socket | None
     """Where Prometheus asks; worker 0 answers."""
 
@@ -112,6 +115,7 @@ def plan_mount(index: Path, settings: Settings, runtime: Path) -> Plan:
         level,
         Arrivals(settings.mount.workers, count),
         Attention(count),
+        Shelves(count, readahead.block_size),
         metrics,
         requests=Pace(store.max_request_rate) if store.max_request_rate > 0 else None,
         bandwidth=Pace(store.max_bandwidth) if store.max_bandwidth > 0 else None,
@@ -148,11 +152,12 @@ class Parts:
         return isinstance(disk, DiskCache) and disk.contains(block)
 
 
-def compose_parts(plan: Plan, stack: ExitStack, *, ahead: bool = False) -> Parts:
+def compose_parts(plan: Plan, stack: ExitStack, *, prefetcher: int | None = None) -> Parts:
     """Opens index, stores and cache, and makes the fetcher; ``stack`` closes them.
 
-    ``ahead``: for a prefetcher, which lets others' requests go first where their rate is capped.
+    ``prefetcher``: which it is, if it is one: it lets others' requests go first where their rate is capped.
     """
+    ahead = prefetcher is not None
     index = open_index(plan.index)
     stack.callback(index.close)
     tracer = open_tracer()
@@ -167,7 +172,15 @@ def compose_parts(plan: Plan, stack: ExitStack, *, ahead: bool = False) -> Parts
     stack.callback(cache.close)
     memory, disk = layers_of(cache)
     transfers = CurlTransfers(pool.find, plan.settings.store)
-    fetcher = Fetcher(pool, disk, plan.settings.readahead, memory=memory, transfers=transfers)
+    fetcher = Fetcher(
+        pool,
+        disk,
+        plan.settings.readahead,
+        memory=memory,
+        transfers=transfers,
+        shelf=None if prefetcher is None else plan.shelves.shelf(prefetcher),
+        shelves=plan.shelves if plan.observations else None,
+    )
     pool.on_throttled = fetcher.throttled
     return Parts(index, pool, cache, fetcher, tracer)
 
@@ -276,7 +289,7 @@ async def run_prefetcher(plan: Plan, number: int) -> None:
     """Prefetcher ``number``: plans from the workers' observations, fetches, and pushes to the kernel."""
     share = (number, len(plan.observations))
     with ExitStack() as stack:
-        parts = compose_parts(_without_memory(plan), stack, ahead=True)
+        parts = compose_parts(_without_memory(plan), stack, prefetcher=number)
         settings = plan.settings.readahead
         budget = plan.settings.cache.cache_size or PUSHED_ONLY_BUDGET
         planner = DatasetPlanner(parts.index, settings, budget=budget, share=share)

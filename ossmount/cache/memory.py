@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from ossmount.cache.statistics import CacheStatistics
 from ossmount.model import BlockId
@@ -37,6 +38,10 @@ class NullCache:
     def put(self, block: BlockId, data: bytes) -> None:
         """Declines."""
         self._counts.declined += 1
+
+    def put_many(self, blocks: Sequence[tuple[BlockId, bytes]], *, hurry: bool = False) -> None:
+        """Declines."""
+        self._counts.declined += len(blocks)
 
     def statistics(self) -> CacheStatistics:
         """Counters of this process."""

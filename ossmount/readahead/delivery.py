@@ -11,23 +11,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import cast
 
 import trio
 
+from ossmount.config import ReadaheadSettings
 from ossmount.errors import StoreError, StoreUnavailable
 from ossmount.model import BlockId
 from ossmount.protocols import BlockCache, OpenStore, PartialBlockCache, ResidentBlockCache, Transfers
 from ossmount.readahead.coalescing import Span
 from ossmount.readahead.flight import Flight, Landing
 from ossmount.readahead.keeping import Keeper
+from ossmount.readahead.pouring import Buffers, Filled, Pouring
+from ossmount.readahead.shelves import Shelf
 from ossmount.readahead.threads import Executor, Mailbox, ThreadPool
 from ossmount.readahead.transfer import Fetched, Transfer, cut_body
 
 LARGEST_TRANSFER = 1 << 20
-"""Bytes of a GET on the loop: a larger body is copied for milliseconds, in which nothing else happens."""
+"""Bytes of a GET on the loop that comes in one: a larger body is copied for milliseconds, in which nothing
+else happens. Where nobody waits for the whole, its blocks are passed on as they come."""
 
 TOGETHER = 32
 """Files that one job pushes and keeps; a push may wait for a READ of its file, and the rest with it."""
+
+PASSED_TOGETHER = 4
+"""Blocks that one job pushes and keeps: one may wait for a READ of its pages, and the others with it."""
 
 NAP_SECONDS = 0.001
 """Between two looks at the sockets in a process that answers nobody: bodies come in pieces, and a look for
@@ -41,33 +49,42 @@ class Delivery:
         self,
         open_store: OpenStore,
         cache: BlockCache,
-        requests: int,
+        settings: ReadaheadSettings,
         landed: Callable[[Sequence[Landing]], None],
         *,
         executor: Executor | None = None,
         transfers: Transfers | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self._transfer = Transfer(open_store, cache)
         self._cache = cache if isinstance(cache, PartialBlockCache) else None
         self._near = cache if isinstance(cache, ResidentBlockCache) else None
         self._keeper = Keeper(cache, threaded=executor is None)
-        self._executor = executor or ThreadPool(requests)
+        self._executor = executor or ThreadPool(settings.max_requests)
         self._ahead = executor or ThreadPool(1, "ossmount-ahead")
         self._mailbox: Mailbox[Landing] = Mailbox(lambda landing: landed([landing]))
         self._landed = landed
         self._transfers = transfers
         self._attended = False
         self._landings: list[Landing] = []
+        self._filled: list[tuple[Flight, Filled]] = []
+        self._buffers = Buffers(settings.block_size, shelf)
+        self._shelf = shelf
         self._clock = trio.lowlevel.current_clock()
 
     def __repr__(self) -> str:
         return f"Delivery({self._transfers!r}, {self._executor!r})"
 
+    @property
+    def held(self) -> int:
+        """Bytes that have come, in whole or part, and are not passed on. None where somebody waits."""
+        return self._buffers.lent
+
     def bring(self, flight: Flight, *, hedge: bool, patience: int) -> None:
         """Begins. ``patience``: landings of threads for which the loop is woken once (see Mailbox); above 1
         it says too that nobody waits for this process.
         """
-        if not self._begin(flight, hedge):
+        if not self._begin(flight, hedge, alone=patience > 1):
             self._executor.submit(partial(self._perform, flight, hedge, patience, not hedge))
 
     async def attend(
@@ -92,6 +109,7 @@ class Delivery:
         self._mailbox.empty()
         if self._transfers is not None and self._attended:
             self._transfers.work()
+            self._pass_on_filled()
             if self._landings:
                 self._take_in()
 
@@ -108,6 +126,10 @@ class Delivery:
             self._ahead.submit(read_ahead)
         return missing
 
+    def rest(self) -> None:
+        """Nothing is under way: memory for it is given back."""
+        self._buffers.rest()
+
     def close(self) -> None:
         """Lets the threads end. Flights that are under way are not waited for."""
         self._executor.close()
@@ -118,14 +140,24 @@ class Delivery:
 
     # -- without a thread ---------------------------------------------------------------------------
 
-    def _begin(self, flight: Flight, hedge: bool) -> bool:
+    def _begin(self, flight: Flight, hedge: bool, alone: bool) -> bool:
         span = flight.span
-        if not self._attended or self._transfers is None or span.length > LARGEST_TRANSFER:
+        pour = alone and not flight.demand and self._buffers.suit(span.blocks)
+        if not self._attended or self._transfers is None or (span.length > LARGEST_TRANSFER and not pour):
             return False
         if not hedge and not flight.absent and self._cached(span):
             return False
-        arrived = partial(self._came, flight, hedge)
-        return self._transfers.start(span.object, span.offset, span.length, arrived)
+        if not pour:
+            arrived = partial(self._came, flight, hedge)
+            return self._transfers.start(span.object, span.offset, span.length, arrived)
+        sink = Pouring(span.blocks, self._buffers, partial(self._fill, flight))
+        arrived = partial(self._poured, flight, hedge, sink)
+        started = self._transfers.start(span.object, span.offset, span.length, arrived, sink)
+        if started and flight.poured is None:
+            flight.poured = set()
+            if self._shelf is not None:
+                self._shelf.expect(span.blocks)
+        return started
 
     def _cached(self, span: Span) -> bool:
         """Whether the disk cache may have some of it: then a thread asks it."""
@@ -141,10 +173,52 @@ class Delivery:
         fetched = Fetched(cut_body(flight.span, body), list(flight.span.blocks), 1)
         self._landings.append(Landing(flight, fetched, hedge))
 
+    def _fill(self, flight: Flight, filled: Filled) -> None:
+        if flight.poured is None or filled.block in flight.poured:  # a hedge brings some twice
+            self._buffers.give_back(filled.memory)
+            return
+        flight.poured.add(filled.block)
+        if self._shelf is not None:
+            self._shelf.put(filled.block, filled.memory)
+            self._shelf.give_up([filled.block])
+        self._filled.append((flight, filled))
+        if len(self._filled) >= PASSED_TOGETHER:
+            self._pass_on_filled()
+
+    def _pass_on_filled(self) -> None:
+        if self._filled:
+            filled, self._filled = self._filled, []
+            self._executor.submit(partial(self._pass_on, filled))
+
+    def _poured(self, flight: Flight, hedge: bool, sink: Pouring, body: bytes | None) -> None:
+        sink.stop()
+        if self._shelf is not None:
+            self._shelf.give_up(flight.span.blocks)
+        if body is None:
+            self._came(flight, hedge, None)
+        else:
+            self._landings.append(Landing(flight, Fetched({}, list(flight.span.blocks), 1), hedge))
+
+    def _pass_on(self, batch: Sequence[tuple[Flight, Filled]]) -> None:
+        """In a thread: blocks of large files, first to the kernel, then to the disk cache."""
+        # What takes blocks here reads views like bytes: it pushes, hashes and writes them.
+        blocks = [(filled.block, cast("bytes", filled.data)) for _, filled in batch]
+        for (flight, _), (block, data) in zip(batch, blocks, strict=True):
+            if flight.arrived is not None:
+                flight.arrived(block, data)
+        read = all(flight.arrived is not None for flight, _ in batch)
+        self._keeper.keep(blocks, partial(self._settle, batch), stream=read)
+
+    def _settle(self, batch: Sequence[tuple[Flight, Filled]]) -> None:
+        for flight, filled in batch:
+            self._buffers.give_back(filled.memory)
+            if flight.settled is not None:
+                flight.settled([filled.block], True)
+
     def _take_in(self) -> None:
         """What has come together is told at once, and then followed up, a few files to a job."""
         landings, self._landings = self._landings, []
-        fresh = [landing for landing in landings if not landing.flight.landed]
+        fresh = [landing for landing in landings if not landing.flight.landed and not landing.flight.poured]
         self._landed(landings)
         for first in range(0, len(fresh), TOGETHER):
             self._executor.submit(partial(self._after_all, fresh[first : first + TOGETHER]))
@@ -170,15 +244,25 @@ class Delivery:
             self._mailbox.post(Landing(flight, failed, hedge))
         else:
             too_late = flight.landed
+            held = flight.span.length if patience > 1 and not too_late else 0
+            self._buffers.hold(held)
             self._mailbox.post(Landing(flight, fetched, hedge), patience)
             if not too_late:
-                self._after(flight, fetched)
+                self._after(flight, fetched, held)
 
-    def _after(self, flight: Flight, fetched: Fetched) -> None:
+    def _after(self, flight: Flight, fetched: Fetched, held: int = 0) -> None:
         """Push first, for a program may be about to open the file; then cache."""
+        passed = flight.poured or ()
         if flight.arrived is not None:
             for block, data in fetched.pieces.items():
-                flight.arrived(block, data)
-        done = None if flight.settled is None else partial(flight.settled, flight.span.blocks, True)
+                if block not in passed:
+                    flight.arrived(block, data)
+        done = None if flight.settled is None and not held else partial(self._done, flight, held)
         if fetched.fresh or done is not None:
-            self._keeper.keep([(block, fetched.pieces[block]) for block in fetched.fresh], done)
+            fresh = [(block, fetched.pieces[block]) for block in fetched.fresh if block not in passed]
+            self._keeper.keep(fresh, done)
+
+    def _done(self, flight: Flight, held: int) -> None:
+        self._buffers.hold(-held)
+        if flight.settled is not None:
+            flight.settled(flight.span.blocks, True)

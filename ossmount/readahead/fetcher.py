@@ -23,18 +23,12 @@ from ossmount.readahead.delivery import Delivery
 from ossmount.readahead.flight import Arrived, Flight, Landing, Settled
 from ossmount.readahead.hedging import HedgePolicy
 from ossmount.readahead.recent import RECENT_BYTES, RecentBlocks
+from ossmount.readahead.shelves import Shelf, Shelves
 from ossmount.readahead.statistics import FetchStatistics
 from ossmount.readahead.threads import Executor
 from ossmount.readahead.transfer import Fetched
 from ossmount.readahead.window import WindowPlan, WindowPlanner, block_around, own_window_of
 from ossmount.uris import join_uri
-
-BACKLOG = 4
-"""In a process that answers nobody a quarter more requests than may be in flight are handed to the threads:
-a thread that has finished takes the next without sleeping, which saves two context switches a request."""
-
-TOGETHER = 8
-"""… and its loop is woken for so many landings at once, or by the watch."""
 
 KERNEL_ASKS = 2
 """READs for one page before a program gets the error: the kernel's read-ahead, then one for the page alone
@@ -42,6 +36,9 @@ KERNEL_ASKS = 2
 
 WATCH_SECONDS = 0.01
 """Between two looks at what is in flight: a tenth of what a slow request costs."""
+
+REST_SECONDS = 1.0
+"""Without a request, after which the memory for them is given back: making it anew costs 0.2 ms for a MiB."""
 
 USUAL_BYTES = 1 << 20
 """Requests up to this size tell the store's latency; larger ones its bandwidth."""
@@ -51,8 +48,8 @@ class Fetcher:
     """Reads extents through memory, disk cache and store.
 
     Must be made inside a trio run and belongs to that run. ``memory`` is asked on the loop and must be
-    quick (default: the last 16 MiB); ``cache`` is asked in threads. ``transfers`` brings what it can
-    without one. ``executor`` is there for tests.
+    quick (default: the last 16 MiB); ``cache`` is asked in threads; ``transfers`` needs none. ``shelf`` shows
+    other processes what is read ahead, ``shelves`` what they have. ``executor`` is there for tests.
     """
 
     def __init__(
@@ -64,13 +61,16 @@ class Fetcher:
         memory: BlockCache | None = None,
         executor: Executor | None = None,
         transfers: Transfers | None = None,
+        shelf: Shelf | None = None,
+        shelves: Shelves | None = None,
     ) -> None:
         self._settings = settings
         own_window = own_window_of(settings)
         self._memory = memory if memory is not None else RecentBlocks(max(RECENT_BYTES, 2 * own_window))
         self._delivery = Delivery(
-            open_store, cache, settings.max_requests, self._land, executor=executor, transfers=transfers
+            open_store, cache, settings, self._land, executor=executor, transfers=transfers, shelf=shelf
         )
+        self._shelves = shelves
         self._windows = WindowPlanner(settings, own_window)
         self._flights: dict[BlockId, Flight] = {}
         self._demand: deque[Flight] = deque()
@@ -78,8 +78,7 @@ class Fetcher:
         self._started: dict[Flight, None] = {}
         """In the air and not hedged, oldest first."""
         self._awake = trio.Event()
-        self._watched = False
-        self._slowdowns = 0
+        self._watched, self._slowdowns = False, 0
         self._limit = ConcurrencyLimit(settings.max_requests)
         self._policy = HedgePolicy()
         self._count = FetchStatistics()
@@ -87,8 +86,8 @@ class Fetcher:
         """Called on the loop when a flight has landed and there is :meth:`room`."""
 
     def __repr__(self) -> str:
-        queued = f"{len(self._demand)}+{len(self._ahead)} queued"
-        return f"Fetcher({self._count.in_flight}/{self._limit.limit} in flight, {queued})"
+        queued = f"{len(self._demand)}+{len(self._ahead)}"
+        return f"Fetcher({self._count.in_flight}/{self._limit.limit} in flight, {queued} queued)"
 
     def statistics(self) -> dict[str, float]:
         """The counters by name, see :class:`FetchStatistics`."""
@@ -105,10 +104,8 @@ class Fetcher:
 
     def room(self) -> int:
         """How many more blocks :meth:`prefetch` could start at once."""
-        if self._count.bytes_in_flight >= self._settings.max_bytes:
-            return 0
         taken = self._count.in_flight + len(self._demand) + len(self._ahead)
-        return max(0, self._most - self._reserve - taken)
+        return max(0, self._most - self._reserve - taken) if self._bytes < self._settings.max_bytes else 0
 
     def close(self) -> None:
         """Lets the threads end. Flights that are under way are not waited for."""
@@ -128,12 +125,19 @@ class Fetcher:
 
     async def _watch(self) -> None:
         while True:
-            if not self._count.in_flight:
+            if self._idle:
                 self._awake = trio.Event()
+                with trio.move_on_after(REST_SECONDS):
+                    await self._awake.wait()
+                if self._idle:
+                    self._delivery.rest()
                 await self._awake.wait()
+            held = self._delivery.held
             await trio.sleep(WATCH_SECONDS)
             self._delivery.work()
             self._hedge()
+            if held:  # it may have gone, which nobody else tells
+                self._go_on()
 
     def _hedge(self) -> None:
         """Asks a second time for what takes longer than the 95th percentile, oldest first."""
@@ -163,6 +167,8 @@ class Fetcher:
             data = await self._block(BlockId(extent.object, extent.offset, extent.length))
             return data if size == extent.length else data[offset : offset + size]
         plan = self._windows.plan(extent, offset, size)
+        if self._shelves is not None and (found := await self._shelves.read(extent, offset, size)):
+            return found
         if plan.ahead:
             self.prefetch(plan.ahead, part=plan.part)
         start = extent.offset + offset
@@ -278,7 +284,7 @@ class Fetcher:
     def _join(self, block: BlockId) -> Flight | None:
         """The flight that brings ``block``; one that was queued for later is now wanted at once."""
         flight = self._flights.get(block)
-        if flight is None:
+        if flight is None or flight.poured is not None:
             return None
         self._count.shared += 1
         if flight in self._ahead:
@@ -315,10 +321,17 @@ class Fetcher:
         return self._limit.limit // 4 if self._count.reads else 0
 
     def _fits(self, flight: Flight, reserve: int) -> bool:
-        if self._count.in_flight == 0:
-            return True
-        within = self._count.bytes_in_flight + flight.span.length <= self._settings.max_bytes
-        return within and self._count.in_flight < self._most - reserve
+        within = self._bytes + flight.span.length <= self._settings.max_bytes
+        return self._idle or (within and self._count.in_flight < self._most - reserve)
+
+    @property
+    def _idle(self) -> bool:
+        return self._count.in_flight == 0 and self._delivery.held == 0
+
+    @property
+    def _bytes(self) -> int:
+        """Asked for and not landed, or held and not passed on."""
+        return self._count.bytes_in_flight + self._delivery.held
 
     @property
     def _ahead_only(self) -> bool:
@@ -327,14 +340,8 @@ class Fetcher:
 
     @property
     def _most(self) -> int:
-        """Requests that may be handed to the threads; more than there are threads makes a backlog."""
-        limit = self._limit.limit
-        whole = self._ahead_only and limit >= self._settings.max_requests
-        return limit + limit // BACKLOG if whole else limit
-
-    @property
-    def _patience(self) -> int:
-        return min(TOGETHER, 1 + self._limit.limit // TOGETHER) if self._ahead_only else 1
+        """Requests that may be handed over; more than there are threads makes a backlog."""
+        return self._limit.with_backlog if self._ahead_only else self._limit.limit
 
     def _start(self, flight: Flight, *, hedge: bool = False) -> None:
         flight.attempts += 1
@@ -344,11 +351,15 @@ class Fetcher:
             flight.started = trio.current_time()
             self._started[flight] = None
         self._awake.set()
-        self._delivery.bring(flight, hedge=hedge, patience=self._patience)
+        patience = self._limit.patience if self._ahead_only else 1
+        self._delivery.bring(flight, hedge=hedge, patience=patience)
 
     def _land(self, landings: Iterable[Landing]) -> None:
         for landing in landings:
             self._take_in(landing)
+        self._go_on()
+
+    def _go_on(self) -> None:
         self._dispatch()
         if self.on_room is not None and self.room() > 0:
             self.on_room()
@@ -381,20 +392,15 @@ class Fetcher:
     def _settle(self, flight: Flight, result: Fetched | StoreError) -> None:
         self._started.pop(flight, None)
         for block in flight.span.blocks:
-            del self._flights[block]
+            if self._flights.get(block) is flight:  # not where a reader could not wait for it
+                del self._flights[block]
         if isinstance(result, StoreError):
             self._count.errors += 1
             if flight.settled is not None:
                 flight.settled(flight.span.blocks, False)
         else:
-            self._note(result)
+            self._count.took(result.requests, len(result.pieces), [b.length for b in result.fresh])
             if flight.demand or self._count.reads:  # a prefetcher reads nothing: the kernel has its bytes
                 for block, data in result.pieces.items():
                     self._memory.put(block, bytes(data))
         flight.land(result)
-
-    def _note(self, fetched: Fetched) -> None:
-        self._count.requests += fetched.requests
-        self._count.store_blocks += len(fetched.fresh)
-        self._count.cache_hits += len(fetched.pieces) - len(fetched.fresh)
-        self._count.bytes_fetched += sum(block.length for block in fetched.fresh)

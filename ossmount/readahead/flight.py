@@ -28,8 +28,8 @@ class Flight:
     """
 
     __slots__ = (
-        "absent", "arrived", "attempts", "demand", "error", "fetched", "hedged", "settled", "span", "started",
-        "waiters",
+        "absent", "arrived", "attempts", "demand", "error", "fetched", "hedged", "poured", "settled", "span",
+        "started", "waiters",
     )  # fmt: skip
 
     def __init__(self, span: Span, demand: bool, arrived: Arrived | None = None) -> None:
@@ -39,6 +39,8 @@ class Flight:
         self.absent = False
         """Whether the disk cache was asked already, and has none of it."""
         self.settled: Settled | None = None
+        self.poured: set[BlockId] | None = None
+        """Where blocks are passed on one by one (see ``pouring``), those that were: nobody waits for it."""
         self.attempts = 0
         self.hedged = False
         self.started = 0.0

@@ -21,8 +21,15 @@ QUEUED_BYTES = 16 << 20
 """What may wait to be written; beyond it who fetched writes, and so fetches less. Two blocks of the largest
 usual part, and a fifth of a second of a disk that writes 80 MB/s."""
 
+STREAM_BYTES = 64 << 20
+"""The same for streams, which bound what they hold themselves. They never go through the page cache to catch
+up: a GiB of fresh pages can cost a second of CPU, and then everything is late."""
+
 AT_ONCE = 32
 """Blocks that are written together: from here on the gain is below a tenth."""
+
+BYTES_AT_ONCE = 8 << 20
+"""… and bytes: large blocks gain nothing, and their memory waits for the whole batch."""
 
 NAP_SECONDS = 0.004
 """Between two batches, so that there is something to write together; the kernel has the bytes already."""
@@ -35,7 +42,10 @@ class BatchingCache(Protocol):
     """What a cache offers that stores several blocks for little more than one."""
 
     def put_many(self, blocks: Sequence[tuple[BlockId, bytes]], *, hurry: bool = False) -> None:
-        """As ``put`` for each; ``hurry`` says that more is waiting than should."""
+        """As ``put`` for each, of which nothing is kept by reference: the memory will hold other blocks.
+
+        ``hurry`` says that more is waiting than should.
+        """
         ...
 
 
@@ -43,6 +53,7 @@ class _Kept(NamedTuple):
     blocks: Sequence[tuple[BlockId, bytes]]
     size: int
     done: Done | None
+    stream: bool
 
 
 class Keeper:
@@ -64,18 +75,26 @@ class Keeper:
     def __repr__(self) -> str:
         return f"Keeper({self._queued} bytes queued)"
 
-    def keep(self, blocks: Sequence[tuple[BlockId, bytes]], done: Done | None = None) -> None:
-        """Queues ``blocks``; ``done`` is called when they were offered to the cache. Seldom waits."""
-        size = sum(len(data) for _, data in blocks)
+    def keep(
+        self, blocks: Sequence[tuple[BlockId, bytes]], done: Done | None = None, *, stream: bool = False
+    ) -> None:
+        """Queues ``blocks``; ``done`` is called when they were offered to the cache. Seldom waits.
+
+        ``stream``: they are of one that a program is reading, and the kernel has them already: what finds
+        ``STREAM_BYTES`` waiting is left out of the cache instead of slowing the reader down.
+        """
+        kept = _Kept(blocks, sum(len(data) for _, data in blocks), done, stream)
         with self._lock:
-            room = self._queued + size <= QUEUED_BYTES
+            room = self._queued + kept.size <= (STREAM_BYTES if stream else QUEUED_BYTES)
             queued = room and self._threaded and not self._closed.is_set()
             if queued:
-                self._queued += size
-                self._queue.put(_Kept(blocks, size, done))
+                self._queued += kept.size
+                self._queue.put(kept)
                 self._start()
-        if not queued:
-            self._put([_Kept(blocks, size, done)])
+        if not queued and stream and self._threaded:
+            _finish([kept])
+        elif not queued:
+            self._put([kept])
 
     def _start(self) -> None:
         if self._thread is None:
@@ -94,18 +113,21 @@ class Keeper:
     def _run(self) -> None:
         while batch := self._next():
             self._put(batch)
+            size = sum(kept.size for kept in batch)
             with self._lock:
-                self._queued -= sum(kept.size for kept in batch)
-            if not self._closed.is_set():
+                self._queued -= size
+            if size < BYTES_AT_ONCE and not self._closed.is_set():
                 time.sleep(NAP_SECONDS)
 
     def _next(self) -> list[_Kept]:
         """What is queued, up to ``AT_ONCE`` blocks; waits for the first. Nothing at the end."""
         batch: list[_Kept] = []
+        size = 0
         kept = self._queue.get()
         while kept is not None:
             batch.append(kept)
-            if len(batch) >= AT_ONCE:
+            size += kept.size
+            if len(batch) >= AT_ONCE or size >= BYTES_AT_ONCE:
                 return batch
             try:
                 kept = self._queue.get_nowait()
@@ -118,10 +140,15 @@ class Keeper:
     def _put(self, batch: Sequence[_Kept]) -> None:
         blocks = [block for kept in batch for block in kept.blocks]
         if self._batching is not None:
-            self._batching.put_many(blocks, hurry=self._queued > QUEUED_BYTES // 2)
+            hurry = self._queued > QUEUED_BYTES // 2 and not batch[0].stream
+            self._batching.put_many(blocks, hurry=hurry)
         else:
             for block, data in blocks:
-                self._cache.put(block, data)
-        for kept in batch:
-            if kept.done is not None:
-                kept.done()
+                self._cache.put(block, bytes(data))  # it may keep the object; data may be a view
+        _finish(batch)
+
+
+def _finish(batch: Sequence[_Kept]) -> None:
+    for kept in batch:
+        if kept.done is not None:
+            kept.done()

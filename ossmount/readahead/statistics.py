@@ -41,3 +41,10 @@ class FetchStatistics:
     queued: int = 0
     limit: int = 0
     """Requests that may be in flight at present."""
+
+    def took(self, requests: int, pieces: int, fresh: list[int]) -> None:
+        """A flight brought ``pieces`` blocks; ``fresh``: the lengths of those from the store."""
+        self.requests += requests
+        self.store_blocks += len(fresh)
+        self.cache_hits += max(0, pieces - len(fresh))  # blocks that were passed on one by one are no pieces
+        self.bytes_fetched += sum(fresh)

@@ -33,6 +33,14 @@ EAGERNESS = 4
 PARALLEL = 8
 """GETs that a small window is cut into; a large one has parts of ``part_size``, tens of them."""
 
+TOP_UP = 4
+"""A window is filled up when a quarter is used up. With half of it, what is in the air lands before the
+reader has told that it went on, and connections idle; with less there are more tripwires."""
+
+DEEPER = 2
+"""Windows are so many times what may be in flight: something always waits for its turn, and what has landed
+is the kernel's, not this process's memory."""
+
 STREAMS_PER_FILE = 32
 """Threads reading one file that are told apart."""
 
@@ -83,7 +91,7 @@ class WindowPlanner:
         self._block = settings.block_size
         self._sub = min(SUB_BLOCK, settings.block_size)
         self._part = settings.part_size
-        self._largest = settings.max_bytes if largest is None else largest
+        self._largest = DEEPER * settings.max_bytes if largest is None else largest
         self._files: OrderedDict[Extent, list[_Stream]] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -114,6 +122,7 @@ class WindowPlanner:
                 stream.follows += 1
                 stream.end = max(stream.end, end)
                 streams.append(streams.pop(i))
+                _absorb(streams, stream)
                 return stream
         streams.append(_Stream(offset, end))
         if len(streams) > STREAMS_PER_FILE:
@@ -121,8 +130,8 @@ class WindowPlanner:
         return streams[-1]
 
     def _ahead(self, extent: Extent, stream: _Stream, window: int) -> list[BlockId]:
-        """The next blocks, when less than half of the window is planned beyond the stream's end."""
-        if stream.frontier - stream.end >= window // 2:
+        """The next blocks, when a good part of the window has been used up."""
+        if stream.frontier - stream.end >= window - window // TOP_UP:
             return []
         start = max(stream.frontier, _up(stream.end, self._block))
         stop = min(extent.length, _up(stream.end + window, self._block))
@@ -130,6 +139,16 @@ class WindowPlanner:
             return []
         stream.frontier = stop
         return blocks_of(extent, start, stop - start, self._block)
+
+
+def _absorb(streams: list[_Stream], stream: _Stream) -> None:
+    """Makes one of ``stream`` and those that it has run into: READs that came out of order began them."""
+    for other in [s for s in streams if s.start >= stream.start and s.start <= stream.end + TOLERANCE]:
+        if other is not stream:
+            streams.remove(other)
+            stream.end = max(stream.end, other.end)
+            stream.frontier = max(stream.frontier, other.frontier)
+            stream.follows += other.follows
 
 
 def blocks_of(extent: Extent, offset: int, size: int, block_size: int) -> list[BlockId]:

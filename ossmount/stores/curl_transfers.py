@@ -15,7 +15,7 @@ import functools
 import select
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import certifi
 import pycurl
@@ -28,6 +28,9 @@ from ossmount.stores.etags import plain_etag
 
 Arrived = Callable[[bytes | None], None]
 """Is given the body, or None where the request must be made another way."""
+
+Sink = Callable[[Sequence[bytes]], None]
+"""Is given the body as it comes, some pieces at a time; ``Arrived`` then gets b""."""
 
 CONNECTIONS = 256
 """Kept open, twice the usual requests in flight; curl closes the one that was idle longest beyond that."""
@@ -64,6 +67,7 @@ class CurlTransfers:
         self._alarm = float("inf")
         self._idle: dict[bool, list[_Transfer]] = {True: [], False: []}
         self._running: dict[pycurl.Curl, _Transfer] = {}
+        self._pouring: dict[pycurl.Curl, _Transfer] = {}
         self._trust = _Trust()
 
     def __repr__(self) -> str:
@@ -73,7 +77,9 @@ class CurlTransfers:
         """Readable when :meth:`work` has something to do; beyond that it wants to be called now and then."""
         return self._epoll.fileno()
 
-    def start(self, target: ObjectId, start: int, length: int, arrived: Arrived) -> bool:
+    def start(
+        self, target: ObjectId, start: int, length: int, arrived: Arrived, sink: Sink | None = None
+    ) -> bool:
         """Sends a GET; ``arrived`` is called by a later :meth:`work`. False: it has to go another way."""
         store = self._find_store(target.store)
         if store is None or not self._trust.has(target.store):
@@ -83,8 +89,10 @@ class CurlTransfers:
             return False
         idle = self._idle[request.signing is not None]
         transfer = idle.pop() if idle else _Transfer(self._settings)
-        transfer.begin(request, store, target.store, arrived)
+        transfer.begin(request, store, target.store, arrived, sink)
         self._running[transfer.curl] = transfer
+        if sink is not None:
+            self._pouring[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
         self._act(pycurl.SOCKET_TIMEOUT, 0)  # sends it at once instead of at the next work()
         return True
@@ -93,11 +101,14 @@ class CurlTransfers:
         """Does what can be done without waiting, and reports what has arrived."""
         for descriptor, events in self._epoll.poll(0):
             self._act(descriptor, _actions(events))
+            for transfer in self._pouring.values():
+                transfer.pour()
         if time.monotonic() >= self._alarm:
             self._act(pycurl.SOCKET_TIMEOUT, 0)
         for curl, complete in self._finished():
             self._multi.remove_handle(curl)
             transfer = self._running.pop(curl)
+            self._pouring.pop(curl, None)
             body = transfer.end(complete)
             self._trust.learn(transfer.root, body is not None)
             arrived = transfer.arrived
@@ -109,6 +120,7 @@ class CurlTransfers:
         for curl in self._running:
             self._multi.remove_handle(curl)
         self._running.clear()
+        self._pouring.clear()
         self._idle = {True: [], False: []}
         self._multi.close()
         self._epoll.close()
@@ -150,11 +162,16 @@ class _Transfer:
         self._body: list[bytes] = []
         self._headers: list[bytes] = []
         self._signing: tuple[str, str, str] | None = None
+        # Of C, as they are called for every 16 KiB.
         curl.setopt(pycurl.WRITEFUNCTION, self._body.append)
         curl.setopt(pycurl.HEADERFUNCTION, self._headers.append)
 
-    def begin(self, request: GetRequest, store: Counted, root: str, arrived: Arrived) -> None:
+    def begin(
+        self, request: GetRequest, store: Counted, root: str, arrived: Arrived, sink: Sink | None
+    ) -> None:
         """Makes the handle ready for ``request``."""
+        self._sink, self._poured = sink, 0
+        self._right: bool | None = None
         self.root, self.arrived, self.signed = root, arrived, request.signing is not None
         self._request, self._store = request, store
         curl = self.curl
@@ -170,20 +187,33 @@ class _Transfer:
             curl.setopt(pycurl.USERPWD, f"{access}:{secret}")
         self._began = time.perf_counter()
 
+    def pour(self) -> None:
+        """Hands on what has come of the right answer, and drops what has come of another."""
+        if not self._body or self._sink is None:
+            return
+        if self._right is None:
+            self._right = self._fits(_status(self._headers))
+        self._poured += sum(map(len, self._body))
+        if self._right and self._poured <= self._request.length:
+            self._sink(self._body)
+        self._body.clear()
+
     def end(self, complete: bool) -> bytes | None:
-        """The body, if it is the one that was asked for."""
-        body = b"".join(self._body) if complete and self._fits() else None
-        failed = body is None or len(body) != self._request.length
-        size = 0 if body is None else len(body)
-        throttled = self.curl.getinfo(pycurl.RESPONSE_CODE) in _THROTTLED
+        """The body, if it is the one that was asked for, or b"" where a sink has it."""
+        status = self.curl.getinfo(pycurl.RESPONSE_CODE)
+        self.pour()
+        body = b"".join(self._body) if complete and self._fits(status) else None
+        size = 0 if body is None else len(body) or self._poured
+        failed = body is None or size != self._request.length
+        throttled = status in _THROTTLED
         self._store.sent(size, time.perf_counter() - self._began, failed=failed, throttled=throttled)
         self._body.clear()
         self._headers.clear()
+        self._sink = None
         return None if failed else body
 
-    def _fits(self) -> bool:
+    def _fits(self, status: int) -> bool:
         """Whether status and entity tag are right."""
-        status = self.curl.getinfo(pycurl.RESPONSE_CODE)
         if status != _PARTIAL and not (status == _WHOLE and self._request.whole):
             return False
         tag = _entity_tag(self._headers)
@@ -230,6 +260,12 @@ _EVENTS = {
     pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
     pycurl.POLL_NONE: 0,
 }
+
+
+def _status(headers: list[bytes]) -> int:
+    """What the last status line says (a proxy's own may come first); curl does not tell while it runs."""
+    lines = [line for line in headers if line[:5] == b"HTTP/"]
+    return int(lines[-1].split()[1]) if lines else 0
 
 
 def _entity_tag(headers: list[bytes]) -> str:

@@ -47,6 +47,17 @@ class Ranges:
             self.transfers.work()
         return [found.get(number) for number in range(len(wanted))]
 
+    def pour(self, target: ObjectId, start: int, length: int) -> tuple[bytes, list[bytes | None]]:
+        """What a sink was given, and what was said at the end."""
+        pieces, said = list[bytes](), list[bytes | None]()
+        assert self.transfers.start(target, start, length, said.append, pieces.extend)
+        deadline = time.monotonic() + 20
+        while not said:
+            assert time.monotonic() < deadline, self.transfers
+            select.select([self.transfers.fileno()], [], [], 0.05)
+            self.transfers.work()
+        return b"".join(pieces), said
+
     def counted(self) -> tuple[float, float, float]:
         """Requests, failed ones, and bytes, as the pool has them."""
         now = self.pool.statistics()
@@ -101,6 +112,16 @@ def test_what_is_not_that_version_is_no_answer(place: Place, ranges: Ranges) -> 
     requests, errors, size = ranges.counted()
     assert (requests, errors, size) == (3, 2, 9)
     assert ranges.pool.details()["repeats"] == 2
+
+
+def test_a_sink_is_given_the_bytes_of_that_version_and_no_others(place: Place, ranges: Ranges) -> None:
+    old = put(place, ranges, "x", DATA[:999])
+    new = put(place, ranges, "x", DATA)
+    assert ranges.pour(new, 7, 100_000) == (DATA[7:100_007], [b""])
+    assert ranges.pour(old, 0, 900) == (b"", [None])
+    assert ranges.get([(new, 3, 50)]) == [DATA[3:53]], "the handle serves again without a sink"
+    requests, errors, size = ranges.counted()
+    assert (requests, errors, size) == (3, 1, 100_050)
 
 
 def test_a_store_that_never_answers_so_is_left_alone_for_a_while(place: Place, ranges: Ranges) -> None:

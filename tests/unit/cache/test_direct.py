@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import random
 from pathlib import Path
@@ -71,6 +72,21 @@ def test_more_than_the_buffer_holds(lease: Lease) -> None:
     assert sum(map(len, parts)) > 2 * BUFFER_BYTES
     assert lease.position % ALIGNMENT == 0
     read_back(lease, parts, offsets)
+
+
+def test_aligned_memory_is_written_as_it_is(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole mappings need no staging buffer; parts of them, and their mixture with others, do."""
+    memory = [mmap.mmap(-1, MIB) for _ in range(3)]
+    for number, one in enumerate(memory):
+        one[:] = random.Random(number).randbytes(MIB)
+    writer, views = DirectWriter(), [memoryview(one) for one in memory]
+    monkeypatch.setattr(DirectWriter, "_write", lambda *_: pytest.fail("it was copied"))
+    offsets = lease.append_many(views, writer)  # type: ignore[arg-type]  # read like bytes
+    monkeypatch.undo()
+    mixed = [views[0][: MIB - 4096], b"x" * 5000, views[2]]
+    more = lease.append_many(mixed, writer)  # type: ignore[arg-type]
+    read_back(lease, [bytes(view) for view in views], offsets)
+    read_back(lease, [bytes(view) for view in mixed], more)
 
 
 def test_it_does_not_fill_the_page_cache(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import trio
@@ -16,10 +19,14 @@ from ossmount.model import BlockId, Extent, ObjectId
 from ossmount.protocols import BlockCache
 from ossmount.readahead.delivery import LARGEST_TRANSFER
 from ossmount.readahead.fetcher import Fetcher
-from tests.support.executors import ImmediateExecutor, NearCache
+from ossmount.readahead.threads import Executor
+from ossmount.readahead.window import blocks_of
+from tests.support.executors import ImmediateExecutor, ManualExecutor, NearCache
 from tests.support.memory_store import MemoryStore, opener
 
 Arrived = Callable[[bytes | None], None]
+Sink = Callable[[Sequence[bytes]], None]
+PIECE = 333
 pytestmark = pytest.mark.trio
 
 
@@ -31,16 +38,18 @@ class EventTransfers:
         self.started = 0
         self.refusing = self.failing = self.closed = False
         self._event = os.eventfd(0, os.EFD_NONBLOCK)
-        self._waiting: list[tuple[ObjectId, int, int, Arrived]] = []
+        self._waiting: list[tuple[ObjectId, int, int, Arrived, Sink | None]] = []
 
     def fileno(self) -> int:
         return self._event
 
-    def start(self, target: ObjectId, start: int, length: int, arrived: Arrived) -> bool:
+    def start(
+        self, target: ObjectId, start: int, length: int, arrived: Arrived, sink: Sink | None = None
+    ) -> bool:
         if self.refusing:
             return False
         self.started += 1
-        self._waiting.append((target, start, length, arrived))
+        self._waiting.append((target, start, length, arrived, sink))
         os.eventfd_write(self._event, 1)
         return True
 
@@ -48,8 +57,16 @@ class EventTransfers:
         waiting, self._waiting = self._waiting, []
         if waiting:
             os.eventfd_read(self._event)
-        for target, start, length, arrived in waiting:
-            arrived(None if self.failing else self.store.get_range(target, start, length))
+        for target, start, length, arrived, sink in waiting:
+            if self.failing and sink is None:
+                arrived(None)
+                continue
+            body = self.store.get_range(target, start, length)
+            if sink is not None:
+                come = len(body) * 2 // 3 if self.failing else len(body)
+                sink([body[i : min(i + PIECE, come)] for i in range(0, come, PIECE)])
+                body = b""
+            arrived(None if self.failing else body)
 
     def close(self) -> None:
         self.closed = True
@@ -72,12 +89,17 @@ def transfers(store: MemoryStore) -> Iterator[EventTransfers]:
 
 
 @asynccontextmanager
-async def running(transfers: EventTransfers, cache: BlockCache | None = None) -> AsyncIterator[Fetcher]:
+async def running(
+    transfers: EventTransfers,
+    cache: BlockCache | None = None,
+    settings: ReadaheadSettings | None = None,
+    executor: Executor | None = None,
+) -> AsyncIterator[Fetcher]:
     fetcher = Fetcher(
         opener(transfers.store),
         cache if cache is not None else NullCache(),
-        ReadaheadSettings(),
-        executor=ImmediateExecutor(),
+        settings or ReadaheadSettings(),
+        executor=executor or ImmediateExecutor(),
         transfers=transfers,
     )
     with trio.fail_after(10):
@@ -191,15 +213,93 @@ async def test_a_cache_that_was_asked_is_not_asked_again(
     assert (transfers.started, cache.gets) == (1, 0)
 
 
-async def test_a_large_body_takes_a_thread(store: MemoryStore, transfers: EventTransfers) -> None:
-    data = bytes(range(256)) * (LARGEST_TRANSFER // 256 + 1)
-    store.put("large", data)
-    target = store.id_of("large")
+async def test_a_large_body_that_somebody_waits_for_takes_a_thread(
+    store: MemoryStore, transfers: EventTransfers
+) -> None:
+    store.put("large", bytes(range(256)) * (LARGEST_TRANSFER // 128))
     async with running(transfers) as fetcher:
-        fetcher.prefetch([BlockId(target, 0, LARGEST_TRANSFER), BlockId(target, LARGEST_TRANSFER, 256)])
+        data = await fetcher.read(whole(store, "large"), 0, LARGEST_TRANSFER + 256)
+    assert data == bytes(range(256)) * (LARGEST_TRANSFER // 256 + 1)
+    assert (transfers.started, store.requests["GET"]) == (0, 1)
+
+
+STREAM = ReadaheadSettings(block_size=1000, part_size=4000, max_bytes=20_000)
+
+
+def stream_of(store: MemoryStore, length: int) -> tuple[bytes, list[BlockId]]:
+    """A large object and its blocks."""
+    data = random.Random(length).randbytes(length)
+    store.put("stream", data)
+    return data, list(blocks_of(whole(store, "stream"), 0, length, STREAM.block_size))
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_what_is_read_ahead_is_passed_on_in_blocks_each_once(
+    store: MemoryStore, transfers: EventTransfers, failing: bool
+) -> None:
+    """Where the transfer breaks off, what it had not brought comes another way."""
+    data, blocks = stream_of(store, 10_500)
+    transfers.failing = failing
+    cache, pushed = MemoryCache(1 << 20), list[tuple[BlockId, bytes]]()
+    async with running(transfers, cache, STREAM) as fetcher:
+        fetcher.prefetch(blocks, lambda block, part: pushed.append((block, bytes(part))))
         while fetcher.statistics()["in_flight"]:
             await trio.lowlevel.checkpoint()
-    assert (transfers.started, store.requests["GET"]) == (0, 1)
+        counts = fetcher.statistics()
+    assert transfers.started == 3
+    assert store.requests["GET"] == (6 if failing else 3)
+    assert sorted(block.offset for block, _ in pushed) == [block.offset for block in blocks]
+    expected = {block: data[block.offset : block.offset + block.length] for block in blocks}
+    assert dict(pushed) == expected
+    assert all(cache.get(block) == part for block, part in expected.items())
+    assert counts["bytes_fetched"] == 10_500
+
+
+async def test_what_is_held_is_bounded(store: MemoryStore, transfers: EventTransfers) -> None:
+    """However late the kernel and the disk take blocks: ``max_bytes``, and a part if nothing else is."""
+    settings = replace(STREAM, block_size=mmap.PAGESIZE, part_size=4 * mmap.PAGESIZE, max_bytes=100_000)
+    data = random.Random(1).randbytes(100 * mmap.PAGESIZE)
+    store.put("stream", data)
+    blocks = blocks_of(whole(store, "stream"), 0, len(data), mmap.PAGESIZE)
+    executor, pushed, most = ManualExecutor(), dict[int, bytes](), 0
+    async with running(transfers, MemoryCache(1 << 20), settings, executor) as fetcher:
+        fetcher.prefetch(blocks, lambda block, part: pushed.__setitem__(block.offset, bytes(part)))
+        while len(pushed) < len(blocks):
+            for _ in range(40):  # whatever can be asked for and come has come
+                fetcher._delivery.work()
+                fetcher.prefetch(())
+            most = max(most, fetcher._delivery.held)
+            executor.run_all()
+        assert fetcher._delivery.held == 0
+    assert settings.max_bytes // 2 < most <= settings.max_bytes + settings.part_size
+    assert b"".join(pushed[offset] for offset in sorted(pushed)) == data
+
+
+async def test_what_threads_bring_is_held_until_it_is_passed_on(
+    store: MemoryStore, transfers: EventTransfers
+) -> None:
+    _, blocks = stream_of(store, 10_000)
+    transfers.refusing = True
+    held = list[int]()
+    async with running(transfers, None, STREAM) as fetcher:
+        fetcher.prefetch(blocks, lambda block, part: held.append(fetcher._delivery.held))
+        while fetcher.statistics()["in_flight"]:
+            await trio.lowlevel.checkpoint()
+        assert (len(held), min(held), max(held)) == (10, 2000, 4000), "parts of 4, 4 and 2 blocks"
+        assert fetcher._delivery.held == 0
+
+
+async def test_a_reader_does_not_wait_for_what_is_passed_on_in_blocks(
+    store: MemoryStore, transfers: EventTransfers
+) -> None:
+    data, blocks = stream_of(store, 8000)
+    async with running(transfers, None, replace(STREAM, small_file=100)) as fetcher:
+        fetcher.prefetch(blocks)
+        assert await fetcher.read(whole(store, "stream"), 2500, 3000) == data[2500:5500]
+        while fetcher.statistics()["in_flight"]:
+            await trio.lowlevel.checkpoint()
+        assert fetcher.under_way(blocks[0]) is False
+    assert store.requests["GET"] > 2
 
 
 async def test_without_a_run_nobody_would_look_after_transfers(store: MemoryStore) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 from ossmount.model import BlockId, ObjectId
 from ossmount.readahead import keeping
@@ -75,7 +76,21 @@ def test_a_disk_that_does_not_keep_up_is_told_to_hurry() -> None:
         assert cache.begun.wait(20)
     cache.go.set()
     keeper.close(20)
-    assert cache.hurries == [False, True]
+    assert cache.hurries == [False, True, False], "the last is within its room again"
+
+
+def test_a_stream_leaves_out_what_the_disk_cannot_take() -> None:
+    cache, size = BatchCache(), keeping.STREAM_BYTES // 4
+    keeper, done = Keeper(cache), list[int]()
+    for i in range(8):
+        keeper.keep([(block(f"k{i}", size), bytes(size))], partial(done.append, i), stream=True)
+        assert cache.begun.wait(20)
+    assert done == [4, 5, 6, 7], "nobody waits for the disk"
+    cache.go.set()
+    keeper.close(20)
+    assert sorted(done) == list(range(8))
+    assert set(cache.blocks) == {block(f"k{i}", size) for i in range(4)}
+    assert not any(cache.hurries)
 
 
 def test_without_a_thread_and_after_the_end_it_puts_at_once() -> None:

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from ossmount.config import ReadaheadSettings
 from ossmount.model import BlockId, Extent, ObjectId
 from ossmount.readahead import Fetcher
-from ossmount.readahead.window import FILES, STREAMS_PER_FILE, SUB_BLOCK, WindowPlanner, block_around
+from ossmount.readahead.window import (
+    DEEPER,
+    FILES,
+    STREAMS_PER_FILE,
+    SUB_BLOCK,
+    TOP_UP,
+    WindowPlanner,
+    block_around,
+)
 from tests.support.executors import DictCache, ImmediateExecutor
 from tests.support.memory_store import MemoryStore, opener
 
@@ -50,7 +58,8 @@ def test_a_sequential_read_soon_has_tens_of_parts_ahead() -> None:
         widest = max(widest, frontier - offset)
     assert len(ahead) == len(set(ahead))
     assert span(ahead) >= BIG.length - 4 * MIB
-    assert SETTINGS.max_bytes - SETTINGS.block_size <= widest <= SETTINGS.max_bytes + SETTINGS.block_size
+    window = DEEPER * SETTINGS.max_bytes
+    assert window - SETTINGS.block_size <= widest <= window + SETTINGS.block_size
 
 
 def test_a_small_window_is_cut_into_parallel_parts() -> None:
@@ -125,7 +134,7 @@ def test_plans_cover_reads_with_canonical_blocks_inside_the_extent(
         first, last = plan.wanted[0], plan.wanted[-1]
         assert first.offset <= offset + start
         assert last.offset + last.length >= offset + start + size
-        assert span(plan.ahead) <= SMALL.max_bytes + 2 * SMALL.block_size
+        assert span(plan.ahead) <= DEEPER * SMALL.max_bytes + 2 * SMALL.block_size
         for block in (*plan.wanted, *plan.ahead):
             assert (block.offset - offset) % 64 == 0
             assert block.length == min(64, offset + length - block.offset)
@@ -164,3 +173,21 @@ async def test_a_process_without_prefetchers_reads_ahead_itself() -> None:
         await trio.testing.wait_all_tasks_blocked()
     assert fetcher.statistics()["bytes_fetched"] == len(data)
     assert fetcher.statistics()["memory_hits"] >= 15
+
+
+def test_reads_that_come_out_of_order_are_one_stream() -> None:
+    """The kernel sends two READs at once, and two processes tell of them in any order."""
+    planner, ahead = WindowPlanner(SETTINGS), list[BlockId]()
+    for number in (0, 2, 1, 4, 3, 5, 7, 6, 8, 9):
+        ahead += planner.plan(BIG, number * MIB, MIB).ahead
+    assert len(ahead) == len(set(ahead)), "nothing is planned twice"
+    assert [block.offset for block in ahead] == sorted(block.offset for block in ahead)
+
+
+def test_a_window_is_filled_up_long_before_it_is_used_up() -> None:
+    planner, frontier = WindowPlanner(SETTINGS), 0
+    for number in range(400):
+        plan = planner.plan(BIG, number * MIB, MIB)
+        frontier = plan.ahead[-1].offset + MIB if plan.ahead else frontier
+        if number > 150 and frontier < BIG.length:
+            assert frontier - (number + 1) * MIB >= DEEPER * SETTINGS.max_bytes * (1 - 1 / TOP_UP) - MIB

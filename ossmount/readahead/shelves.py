@@ -1,0 +1,225 @@
+"""Blocks of large files that prefetchers have or are getting, where workers can read them.
+
+A program that reads a large file faster than it comes catches up with what is pushed into the kernel, and
+its READ then asks for a block that is in the air. A GET of the worker's own would bring it later than the one
+that is on its way, and the prefetcher's push would wait all the time for the READ's pages. So prefetchers
+keep blocks in memory that all processes share, and say what is coming: a READ of such a block waits for it.
+
+Nothing depends on it: whoever finds nothing here, or waits for ``PATIENCE`` in vain, asks the store.
+
+What may live here: that memory, what is written on it, and who waits. Whose bytes a slot holds is told by a
+digest beside it; a slot is given to another block only under a lock that no reader holds, so nobody sees two
+blocks in one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from collections import deque
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import trio
+
+from ossmount.model import BlockId, Extent
+from ossmount.readahead.window import blocks_of
+
+SLOTS = 64
+"""Blocks on each prefetcher's shelf: those that have come and wait for the kernel and the disk, and the last
+ones that did not have to. Memory is taken by use, and given back when nothing is coming."""
+
+LARGEST_BLOCK = 4 << 20
+"""With larger blocks (``--block-size``) the shelves would be a quarter of a GiB: then there are none."""
+
+PATIENCE = 1.0
+"""Seconds for a block that is said to be coming; then the worker's own GET is the better chance."""
+
+NAP_SECONDS = 0.001
+"""Between two looks of who waits: a fifteenth of what the next MiB takes on a fast connection."""
+
+_DIGEST = 16
+_COMING = 4096
+"""Places for what is coming, sixteen times what one stream has in the air; a clash costs a GET."""
+
+_NOTHING = bytes(_DIGEST)
+
+
+class Shelves:
+    """The shelves of all prefetchers. Made before the fork."""
+
+    def __init__(self, prefetchers: int, block_size: int) -> None:
+        self._block = block_size
+        count = prefetchers if block_size <= LARGEST_BLOCK else 0
+        self._lock = os.memfd_create("ossmount-shelves", os.MFD_CLOEXEC)
+        self._shelves = [Shelf(self._lock, number, block_size) for number in range(count)]
+        self._waits = self._in_vain = self._found = 0
+
+    def __repr__(self) -> str:
+        return f"Shelves({len(self._shelves)})"
+
+    def shelf(self, number: int) -> Shelf | None:
+        """That of prefetcher ``number``, empty: what it said before it died does not hold any more."""
+        if number >= len(self._shelves):
+            return None
+        self._shelves[number].clear()
+        return self._shelves[number]
+
+    def statistics(self) -> dict[str, int]:
+        """READs answered from here, those of them that waited, and those that waited in vain."""
+        return {"found": self._found, "waits": self._waits, "in_vain": self._in_vain}
+
+    async def read(self, extent: Extent, offset: int, size: int) -> bytes | None:
+        """``size`` bytes from ``offset``, which lie within ``extent``; None: the store is to be asked."""
+        if not self._shelves:
+            return None
+        parts: list[bytes] = []
+        end = extent.offset + offset + size
+        position = extent.offset + offset
+        for block in blocks_of(extent, offset, size, self._block):
+            stop = min(end, block.offset + block.length)
+            part = await self._part(block, position - block.offset, stop - block.offset)
+            if part is None:
+                return None
+            parts.append(part)
+            position = stop
+        self._found += 1
+        return b"".join(parts)
+
+    async def _part(self, block: BlockId, start: int, stop: int) -> bytes | None:
+        digest = _digest_of(block)
+        if (part := self._copy(digest, start, stop)) is not None or not self._coming(digest):
+            return part
+        self._waits += 1
+        with trio.move_on_after(PATIENCE):
+            while self._coming(digest):
+                await trio.sleep(NAP_SECONDS)
+                if (part := self._copy(digest, start, stop)) is not None:
+                    return part
+            return self._copy(digest, start, stop)
+        self._in_vain += 1
+        return None
+
+    def _coming(self, digest: bytes) -> bool:
+        return any(shelf.is_coming(digest) for shelf in self._shelves)
+
+    def _copy(self, digest: bytes, start: int, stop: int) -> bytes | None:
+        for shelf in self._shelves:
+            if (part := shelf.copy(digest, start, stop)) is not None:
+                return part
+        return None
+
+
+class Shelf:
+    """One prefetcher's. It alone writes: ``expect`` to ``put`` on its loop, ``give_back`` in any thread."""
+
+    def __init__(self, lock: int, number: int, block_size: int) -> None:
+        self._lock, self._first = lock, number * SLOTS
+        size = -(-block_size // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._slots = [mmap.mmap(-1, size) for _ in range(SLOTS)]  # shared: workers read them
+        self._number = {id(slot): i for i, slot in enumerate(self._slots)}
+        self._labels = mmap.mmap(-1, SLOTS * _DIGEST)
+        self._announced = mmap.mmap(-1, _COMING * _DIGEST)
+        self._free: deque[int] = deque(range(SLOTS))
+
+    def __repr__(self) -> str:
+        return f"Shelf({SLOTS - len(self._free)} of {SLOTS} slots in use)"
+
+    # -- the prefetcher's side ------------------------------------------------------------------------
+
+    def expect(self, blocks: Sequence[BlockId]) -> None:
+        """They have been asked for, and will be put here."""
+        for block in blocks:
+            digest = _digest_of(block)
+            place = _place_of(digest)
+            self._announced[place : place + _DIGEST] = digest
+
+    def give_up(self, blocks: Sequence[BlockId]) -> None:
+        """They have come, or will not come here: nobody shall wait for them any more."""
+        for block in blocks:
+            digest = _digest_of(block)
+            place = _place_of(digest)
+            if self._announced[place : place + _DIGEST] == digest:
+                self._announced[place : place + _DIGEST] = _NOTHING
+
+    def take(self) -> mmap.mmap | None:
+        """A slot, of whose last block nobody will read any more; None if there is none."""
+        for _ in range(len(self._free)):
+            slot = self._free.popleft()
+            if self._label(slot, _NOTHING):
+                return self._slots[slot]
+            self._free.append(slot)
+        return None
+
+    def put(self, block: BlockId, memory: mmap.mmap) -> None:
+        """``memory`` holds ``block`` until it is taken again, where it is of this shelf."""
+        if (slot := self._number.get(id(memory))) is not None:
+            self._label(slot, _digest_of(block))
+
+    def give_back(self, memory: mmap.mmap) -> bool:
+        """It may be taken again; False where it is not of this shelf."""
+        number = self._number.get(id(memory))
+        if number is None:
+            return False
+        self._free.append(number)
+        return True
+
+    def rest(self) -> None:
+        """Nothing is coming: the system gets the memory of what is not in use."""
+        for slot in list(self._free):
+            if self._label(slot, _NOTHING):
+                self._slots[slot].madvise(mmap.MADV_REMOVE)
+
+    def clear(self) -> None:
+        """As it was in the beginning."""
+        self._announced[:] = bytes(len(self._announced))
+        for slot in range(SLOTS):
+            self._label(slot, _NOTHING)
+
+    def _label(self, slot: int, digest: bytes) -> bool:
+        """Says what the slot holds; False while somebody copies from it."""
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self._first + slot)
+        except OSError:
+            return False
+        try:
+            self._labels[slot * _DIGEST : (slot + 1) * _DIGEST] = digest
+        finally:
+            fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, self._first + slot)
+        return True
+
+    # -- a worker's side ------------------------------------------------------------------------------
+
+    def is_coming(self, digest: bytes) -> bool:
+        """Whether that block is on its way to this shelf."""
+        place = _place_of(digest)
+        return self._announced[place : place + _DIGEST] == digest
+
+    def copy(self, digest: bytes, start: int, stop: int) -> bytes | None:
+        """Bytes ``[start, stop)`` of that block if it is here."""
+        place = self._labels.find(digest)
+        if place < 0 or place % _DIGEST:
+            return None
+        slot = place // _DIGEST
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, self._first + slot)
+        except OSError:
+            return None
+        try:
+            same = self._labels[place : place + _DIGEST] == digest
+            return self._slots[slot][start:stop] if same else None
+        finally:
+            fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, self._first + slot)
+
+
+def _digest_of(block: BlockId) -> bytes:
+    """Tells blocks apart, whatever their names contain: whoever may name objects chooses the input."""
+    target, offset, length = block
+    store, key, etag, _size = target
+    text = f"{len(store)} {len(key)} {len(etag)} {offset} {length}\n{store}{key}{etag}"
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
+
+
+def _place_of(digest: bytes) -> int:
+    return int.from_bytes(digest[:2], "little") % _COMING * _DIGEST

@@ -14,13 +14,13 @@ from itertools import islice
 import trio
 
 from ossmount.config import ReadaheadSettings
-from ossmount.errors import DeadlineExceeded, StoreError, StoreUnavailable, Throttled
+from ossmount.errors import StoreError, StoreUnavailable, Throttled
 from ossmount.model import BlockId, Extent
 from ossmount.protocols import BlockCache, OpenStore, Transfers
 from ossmount.readahead.coalescing import Span, coalesce, cut
 from ossmount.readahead.concurrency import ConcurrencyLimit
 from ossmount.readahead.delivery import Delivery
-from ossmount.readahead.flight import Arrived, Flight, Landing, Settled
+from ossmount.readahead.flight import Arrived, Flight, Landing, Settled, too_late
 from ossmount.readahead.hedging import HedgePolicy
 from ossmount.readahead.recent import RECENT_BYTES, RecentBlocks
 from ossmount.readahead.shelves import Shelf, Shelves
@@ -28,7 +28,6 @@ from ossmount.readahead.statistics import FetchStatistics
 from ossmount.readahead.threads import Executor
 from ossmount.readahead.transfer import Fetched
 from ossmount.readahead.window import WindowPlan, WindowPlanner, block_around, own_window_of
-from ossmount.uris import join_uri
 
 KERNEL_ASKS = 2
 """READs for one page before a program gets the error: the kernel's read-ahead, then one for the page alone
@@ -47,9 +46,9 @@ USUAL_BYTES = 1 << 20
 class Fetcher:
     """Reads extents through memory, disk cache and store.
 
-    Must be made inside a trio run and belongs to that run. ``memory`` is asked on the loop and must be
-    quick (default: the last 16 MiB); ``cache`` is asked in threads; ``transfers`` needs none. ``shelf`` shows
-    other processes what is read ahead, ``shelves`` what they have. ``executor`` is there for tests.
+    Made inside a trio run, and belongs to it. ``memory`` is asked on the loop and must be quick (default: the
+    last 16 MiB); ``cache`` in threads; ``transfers`` need none. ``shelf`` shows other processes what is read
+    ahead, ``shelves`` what they have. ``executor`` is for tests.
     """
 
     def __init__(
@@ -165,7 +164,7 @@ class Fetcher:
         self._count.bytes_read += size
         if extent.length <= self._settings.small_file:
             data = await self._block(BlockId(extent.object, extent.offset, extent.length))
-            return data if size == extent.length else data[offset : offset + size]
+            return data[offset : offset + size]
         plan = self._windows.plan(extent, offset, size)
         if self._shelves is not None and (found := await self._shelves.read(extent, offset, size)):
             return found
@@ -187,7 +186,7 @@ class Fetcher:
         return block in self._flights
 
     async def _block(self, block: BlockId) -> bytes:
-        """The hot path: one block."""
+        """The hot path."""
         data = self.at_hand(block)
         if data is not None:
             self._count.memory_hits += 1
@@ -240,11 +239,7 @@ class Fetcher:
         finally:
             self._count.wait_seconds += trio.current_time() - began
         self._count.deadlines += 1
-        raise DeadlineExceeded(
-            f"{join_uri(block.object.store, block.object.key)}: no answer within"
-            f" {self._settings.read_deadline / KERNEL_ASKS:g} s, half the deadline (the kernel asks twice)",
-            "check the network and the endpoint, or raise --read-deadline",
-        )
+        raise too_late(block, self._settings.read_deadline / KERNEL_ASKS)
 
     def prefetch(
         self,

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import trio
 
-from ossmount.errors import StoreError
+from ossmount.errors import DeadlineExceeded, StoreError
 from ossmount.model import BlockId
 from ossmount.readahead.coalescing import Span
 from ossmount.readahead.transfer import Fetched
+from ossmount.uris import join_uri
 
 Arrived = Callable[[BlockId, bytes], None]
 """Called in a worker thread with each block of a prefetch, after the readers have been answered."""
@@ -86,6 +87,15 @@ class Flight:
         for task in self.waiters:
             trio.lowlevel.reschedule(task)
         self.waiters.clear()
+
+
+def too_late(block: BlockId, seconds: float) -> DeadlineExceeded:
+    """The error of a reader that has waited for ``block`` for its share of the deadline."""
+    return DeadlineExceeded(
+        f"{join_uri(block.object.store, block.object.key)}: no answer within {seconds:g} s, half the deadline"
+        " (the kernel asks twice)",
+        "check the network and the endpoint, or raise --read-deadline",
+    )
 
 
 class Landing(NamedTuple):

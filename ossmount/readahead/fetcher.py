@@ -170,8 +170,7 @@ class Fetcher:
             return found
         if plan.ahead:
             self.prefetch(plan.ahead, part=plan.part)
-        start = extent.offset + offset
-        return cut(await self._gather(extent, plan), start, start + size)
+        return cut(await self._gather(extent, plan), extent.offset + offset, extent.offset + offset + size)
 
     def at_hand(self, block: BlockId) -> bytes | None:
         """The block if it is in memory."""

@@ -223,7 +223,7 @@ async def serve_worker(plan: Plan, number: int) -> AsyncIterator[FileSystem]:
         waits = plan.arrivals.waits_of(number, plan.settings.readahead.small_file)
         observer = plan.observer
         filesystem = FileSystem(tree, reading, observer=observer, push=push, arrival=waits.wait_for)
-        counters = _with_filesystem(parts, filesystem, waits, observer)
+        counters = _with_filesystem(plan, parts, filesystem, waits, observer)
         async with trio.open_nursery() as nursery:
             await nursery.start(parts.fetcher.run)
             await nursery.start(waits.run)
@@ -245,7 +245,7 @@ def _with_previous(index: Index, plan: Plan, stack: ExitStack) -> Index:
 
 
 def _with_filesystem(
-    parts: Parts, filesystem: FileSystem, waits: ArrivalWaits, observer: Observer | None
+    plan: Plan, parts: Parts, filesystem: FileSystem, waits: ArrivalWaits, observer: Observer | None
 ) -> Callable[[], dict[str, Any]]:
     info = parts.index.info()
     index = {
@@ -262,6 +262,7 @@ def _with_filesystem(
             "errors": filesystem.statistics(),
             "fs": filesystem.served(),
             "arrivals": waits.statistics(),
+            "shelves": plan.shelves.statistics(),
             "index": index,
         }
         return parts.statistics() | own

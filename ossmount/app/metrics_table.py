@@ -100,6 +100,7 @@ LAYERS = (
         {
             "memory": "worker:fetcher.memory_hits",
             "in_flight": "worker:fetcher.shared",
+            "prefetcher": "worker:shelves.found",
             "disk": "worker:fetcher.cache_hits",
             "store": "worker:fetcher.store_blocks",
         },
@@ -128,6 +129,12 @@ LAYERS = (
         C,
         ("arrivals.in_vain",),
     ),
+    Metric(
+        "shelf_waits_in_vain_total",
+        "READs that waited for a block that did not come in time.",
+        C,
+        ("shelves.in_vain",),
+    ),
     *_family(
         "disk_cache_lookups_total",
         "Blocks that were looked for in the disk cache, by reads and ahead of them.",
@@ -137,7 +144,12 @@ LAYERS = (
     ),
     Metric("disk_cache_read_bytes_total", "Bytes read from the disk cache.", C, ("disk.hit_bytes",)),
     Metric("disk_cache_written_bytes_total", "Bytes kept in the disk cache.", C, ("disk.stored_bytes",)),
-    Metric("disk_cache_declined_blocks_total", "Blocks not kept: full.", C, ("disk.declined",)),
+    Metric(
+        "disk_cache_declined_blocks_total",
+        "Blocks not kept: the cache is full, or the disk too slow for a stream.",
+        C,
+        ("disk.declined", "fetcher.left_out"),
+    ),
     Metric("disk_cache_bad_blocks_total", "Blocks with a wrong checksum.", C, ("disk.bad_blocks",)),
     Metric("disk_cache_failures_total", "Failed accesses to the cache directory.", C, ("disk.failures",)),
     Metric("disk_cache_bytes", "Bytes in the disk cache, of all mounts that share it.", G, ("disk.bytes",)),

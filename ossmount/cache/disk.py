@@ -20,7 +20,7 @@ from ossmount.cache.disk_layout import LEAST_CAPACITY, segment_size
 from ossmount.cache.failure_log import FailureLog
 from ossmount.cache.files import LOCK_PATIENCE, LockBusy
 from ossmount.cache.folder import Folder
-from ossmount.cache.identity import checksum_of, digest_of
+from ossmount.cache.identity import checksum_of
 from ossmount.cache.policy import Admission
 from ossmount.cache.residency import LARGEST, Range, read_ahead, read_resident
 from ossmount.cache.segments import OpenSegments, Verified
@@ -112,14 +112,14 @@ class DiskCache:
         if self._closed:
             return False
         try:
-            return self._find(digest_of(block)) is not None
+            return self._find(block.digest()) is not None
         except OSError as error:
             self._failed("look-up", error)
             return False
 
     def get_resident(self, block: BlockId) -> bytes | None:
         """As :meth:`get`, if no disk is waited for. None says nothing but that."""
-        digest = digest_of(block)
+        digest = block.digest()
         try:
             found = None if self._closed or block.length > LARGEST else self._range_of(block, digest)
             if found is None:
@@ -142,7 +142,7 @@ class DiskCache:
         ranges: list[Range] = []
         try:
             for block in blocks:
-                found = None if self._closed else self._range_of(block, digest_of(block))
+                found = None if self._closed else self._range_of(block, block.digest())
                 if found is None:
                     missing.append(block)
                 else:
@@ -174,7 +174,7 @@ class DiskCache:
     def _read(self, block: BlockId, start: int, length: int) -> bytes | None:
         if self._closed or start < 0 or length < 0:
             return None
-        digest = digest_of(block)
+        digest = block.digest()
         try:
             found = self._range_of(block, digest)
             if found is None:
@@ -230,7 +230,7 @@ class DiskCache:
 
     def put_many(self, blocks: Sequence[tuple[BlockId, bytes]], *, hurry: bool = False) -> None:
         """As :meth:`put`, with one write and lock for all that fit. ``hurry``: the page cache takes them."""
-        wanted = {digest_of(block): data for block, data in blocks if self._acceptable(block, data)}
+        wanted = {block.digest(): data for block, data in blocks if self._acceptable(block, data)}
         self._counts.declined += len(blocks) - len(wanted)
         if not wanted:
             return

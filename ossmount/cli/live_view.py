@@ -136,7 +136,7 @@ def _layers(interval: Interval) -> Table:
     table.add_row("page cache", *_share(max(0.0, opens - missed), opens))
     layers = {
         "memory": interval.more("fetcher.memory_hits"),
-        "on its way": interval.more("fetcher.shared"),
+        "on its way": interval.more("fetcher.shared") + interval.more("shelves.found"),
         "disk": interval.more("fetcher.cache_hits"),
     }
     asked = interval.more("fetcher.store_blocks")

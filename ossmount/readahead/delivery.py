@@ -80,6 +80,11 @@ class Delivery:
         """Bytes that have come, in whole or part, and are not passed on. None where somebody waits."""
         return self._buffers.lent
 
+    @property
+    def left_out(self) -> int:
+        """Blocks of streams for which the disk cache was too slow."""
+        return self._keeper.left_out
+
     def bring(self, flight: Flight, *, hedge: bool, patience: int) -> None:
         """Begins. ``patience``: landings of threads for which the loop is woken once (see Mailbox); above 1
         it says too that nobody waits for this process.

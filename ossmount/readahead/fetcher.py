@@ -90,8 +90,8 @@ class Fetcher:
 
     def statistics(self) -> dict[str, float]:
         """The counters by name, see :class:`FetchStatistics`."""
-        queued = len(self._demand) + len(self._ahead)
-        return asdict(replace(self._count, queued=queued, limit=self._limit.limit))
+        queued, left_out = len(self._demand) + len(self._ahead), self._delivery.left_out
+        return asdict(replace(self._count, queued=queued, limit=self._limit.limit, left_out=left_out))
 
     def fetching(self, most: int) -> list[str]:
         """Up to ``most`` keys that are being fetched, the slowest first."""

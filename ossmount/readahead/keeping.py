@@ -69,6 +69,8 @@ class Keeper:
         self._queue: queue.SimpleQueue[_Kept | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._queued = 0
+        self.left_out = 0
+        """Blocks of streams that were not offered to the cache."""
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
@@ -91,6 +93,8 @@ class Keeper:
                 self._queued += kept.size
                 self._queue.put(kept)
                 self._start()
+            elif stream and self._threaded:
+                self.left_out += len(blocks)
         if not queued and stream and self._threaded:
             _finish([kept])
         elif not queued:

@@ -19,11 +19,10 @@ import mmap
 import os
 from collections import deque
 from collections.abc import Sequence
-from hashlib import blake2b
 
 import trio
 
-from ossmount.model import BlockId, Extent
+from ossmount.model import DIGEST_BYTES, BlockId, Extent
 from ossmount.readahead.window import blocks_of
 
 SLOTS = 64
@@ -39,11 +38,10 @@ PATIENCE = 1.0
 NAP_SECONDS = 0.001
 """Between two looks of who waits: a fifteenth of what the next MiB takes on a fast connection."""
 
-_DIGEST = 16
 _COMING = 4096
 """Places for what is coming, sixteen times what one stream has in the air; a clash costs a GET."""
 
-_NOTHING = bytes(_DIGEST)
+_NOTHING = bytes(DIGEST_BYTES)
 
 
 class Shelves:
@@ -67,7 +65,7 @@ class Shelves:
         return self._shelves[number]
 
     def statistics(self) -> dict[str, int]:
-        """READs answered from here, those of them that waited, and those that waited in vain."""
+        """Blocks that READs found here, those of them that were waited for, and waits in vain."""
         return {"found": self._found, "waits": self._waits, "in_vain": self._in_vain}
 
     async def read(self, extent: Extent, offset: int, size: int) -> bytes | None:
@@ -84,11 +82,11 @@ class Shelves:
                 return None
             parts.append(part)
             position = stop
-        self._found += 1
+        self._found += len(parts)
         return b"".join(parts)
 
     async def _part(self, block: BlockId, start: int, stop: int) -> bytes | None:
-        digest = _digest_of(block)
+        digest = block.digest()
         if (part := self._copy(digest, start, stop)) is not None or not self._coming(digest):
             return part
         self._waits += 1
@@ -119,8 +117,8 @@ class Shelf:
         size = -(-block_size // mmap.PAGESIZE) * mmap.PAGESIZE
         self._slots = [mmap.mmap(-1, size) for _ in range(SLOTS)]  # shared: workers read them
         self._number = {id(slot): i for i, slot in enumerate(self._slots)}
-        self._labels = mmap.mmap(-1, SLOTS * _DIGEST)
-        self._announced = mmap.mmap(-1, _COMING * _DIGEST)
+        self._labels = mmap.mmap(-1, SLOTS * DIGEST_BYTES)
+        self._announced = mmap.mmap(-1, _COMING * DIGEST_BYTES)
         self._free: deque[int] = deque(range(SLOTS))
 
     def __repr__(self) -> str:
@@ -131,17 +129,17 @@ class Shelf:
     def expect(self, blocks: Sequence[BlockId]) -> None:
         """They have been asked for, and will be put here."""
         for block in blocks:
-            digest = _digest_of(block)
+            digest = block.digest()
             place = _place_of(digest)
-            self._announced[place : place + _DIGEST] = digest
+            self._announced[place : place + DIGEST_BYTES] = digest
 
     def give_up(self, blocks: Sequence[BlockId]) -> None:
         """They have come, or will not come here: nobody shall wait for them any more."""
         for block in blocks:
-            digest = _digest_of(block)
+            digest = block.digest()
             place = _place_of(digest)
-            if self._announced[place : place + _DIGEST] == digest:
-                self._announced[place : place + _DIGEST] = _NOTHING
+            if self._announced[place : place + DIGEST_BYTES] == digest:
+                self._announced[place : place + DIGEST_BYTES] = _NOTHING
 
     def take(self) -> mmap.mmap | None:
         """A slot, of whose last block nobody will read any more; None if there is none."""
@@ -155,7 +153,7 @@ class Shelf:
     def put(self, block: BlockId, memory: mmap.mmap) -> None:
         """``memory`` holds ``block`` until it is taken again, where it is of this shelf."""
         if (slot := self._number.get(id(memory))) is not None:
-            self._label(slot, _digest_of(block))
+            self._label(slot, block.digest())
 
     def give_back(self, memory: mmap.mmap) -> bool:
         """It may be taken again; False where it is not of this shelf."""
@@ -184,7 +182,7 @@ class Shelf:
         except OSError:
             return False
         try:
-            self._labels[slot * _DIGEST : (slot + 1) * _DIGEST] = digest
+            self._labels[slot * DIGEST_BYTES : (slot + 1) * DIGEST_BYTES] = digest
         finally:
             fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, self._first + slot)
         return True
@@ -194,32 +192,24 @@ class Shelf:
     def is_coming(self, digest: bytes) -> bool:
         """Whether that block is on its way to this shelf."""
         place = _place_of(digest)
-        return self._announced[place : place + _DIGEST] == digest
+        return self._announced[place : place + DIGEST_BYTES] == digest
 
     def copy(self, digest: bytes, start: int, stop: int) -> bytes | None:
         """Bytes ``[start, stop)`` of that block if it is here."""
         place = self._labels.find(digest)
-        if place < 0 or place % _DIGEST:
+        if place < 0 or place % DIGEST_BYTES:
             return None
-        slot = place // _DIGEST
+        slot = place // DIGEST_BYTES
         try:
             fcntl.lockf(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, self._first + slot)
         except OSError:
             return None
         try:
-            same = self._labels[place : place + _DIGEST] == digest
+            same = self._labels[place : place + DIGEST_BYTES] == digest
             return self._slots[slot][start:stop] if same else None
         finally:
             fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, self._first + slot)
 
 
-def _digest_of(block: BlockId) -> bytes:
-    """Tells blocks apart, whatever their names contain: whoever may name objects chooses the input."""
-    target, offset, length = block
-    store, key, etag, _size = target
-    text = f"{len(store)} {len(key)} {len(etag)} {offset} {length}\n{store}{key}{etag}"
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
-
-
 def _place_of(digest: bytes) -> int:
-    return int.from_bytes(digest[:2], "little") % _COMING * _DIGEST
+    return int.from_bytes(digest[:2], "little") % _COMING * DIGEST_BYTES

@@ -36,6 +36,8 @@ class FetchStatistics:
     """Seconds that reads waited for blocks that were not in memory, added up over all reads."""
     deadlines: int = 0
     """Reads that were given up at the deadline."""
+    left_out: int = 0
+    """Blocks of streams that were not offered to the disk cache, because it could not keep up."""
     in_flight: int = 0
     bytes_in_flight: int = 0
     queued: int = 0

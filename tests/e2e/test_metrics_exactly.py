@@ -94,8 +94,11 @@ def watched(home: Home, oss: OssServer) -> Iterator[Watched]:
     assert home.left_behind() == []
 
 
+LAYERS = ("memory", "in_flight", "prefetcher", "disk", "store")
+
+
 def layers(found: dict[str, float]) -> dict[str, float]:
-    return {layer: found[f"read_blocks_total/{layer}"] for layer in ("memory", "in_flight", "disk", "store")}
+    return {layer: found[f"read_blocks_total/{layer}"] for layer in LAYERS}
 
 
 def test_an_epoch_and_another_from_the_caches(watched: Watched) -> None:

@@ -117,9 +117,7 @@ def test_a_damaged_block_is_counted_forgotten_and_put_again(
 
 def test_a_slot_that_points_to_another_block_is_a_miss(tmp_path: Path) -> None:
     cache = filled(tmp_path)
-    from ossmount.cache.identity import digest_of
-
-    mine, other = digest_of(block(KEYS[0], 9000)), cache._find(digest_of(block(KEYS[1], 9000)))
+    mine, other = block(KEYS[0], 9000).digest(), cache._find(block(KEYS[1], 9000).digest())
     assert other is not None
     cache._folder.enter(mine, other)
     assert cache.get(block(KEYS[0], 9000)) is None

@@ -86,6 +86,7 @@ def test_a_stream_leaves_out_what_the_disk_cannot_take() -> None:
         keeper.keep([(block(f"k{i}", size), bytes(size))], partial(done.append, i), stream=True)
         assert cache.begun.wait(20)
     assert done == [4, 5, 6, 7], "nobody waits for the disk"
+    assert keeper.left_out == 4
     cache.go.set()
     keeper.close(20)
     assert sorted(done) == list(range(8))

@@ -208,8 +208,8 @@ class ResidentBlockCache(PartialBlockCache, Protocol):
         """As ``get``, if no disk is waited for. None says nothing but that."""
         ...
 
-    def reading_ahead(self, blocks: Sequence[BlockId]) -> tuple[list[BlockId], Callable[[], None]]:
-        """Which of ``blocks`` are missing, and what to call for the others to be brought near.
+    def reading_ahead(self, blocks: Sequence[BlockId]) -> tuple[Sequence[bool], Callable[[], None]]:
+        """Which of ``blocks`` it has, and what to call for those to be brought near.
 
         The call may wait for the disk; it never raises.
         """

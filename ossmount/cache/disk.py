@@ -133,24 +133,19 @@ class DiskCache:
         self._pending.touched.add(found[0].segment)
         return self._counted(data)
 
-    def reading_ahead(self, blocks: Sequence[BlockId]) -> tuple[list[BlockId], Callable[[], None]]:
-        """Which of ``blocks`` are missing, and what has the kernel bring the others into memory.
+    def reading_ahead(self, blocks: Sequence[BlockId]) -> tuple[Sequence[bool], Callable[[], None]]:
+        """Which of ``blocks`` it has, and what has the kernel bring those into memory.
 
         The latter may wait for the disk.
         """
-        missing: list[BlockId] = []
-        ranges: list[Range] = []
+        ranges: list[Range | None] = [None] * len(blocks)
         try:
-            for block in blocks:
-                found = None if self._closed else self._range_of(block, block.digest())
-                if found is None:
-                    missing.append(block)
-                else:
-                    ranges.append(found[1])
+            for i, block in enumerate(() if self._closed else blocks):
+                found = self._range_of(block, block.digest())
+                ranges[i] = None if found is None else found[1]
         except OSError as error:
             self._failed("look-up", error)
-            return list(blocks), lambda: None
-        return missing, partial(read_ahead, ranges)
+        return [r is not None for r in ranges], partial(read_ahead, [r for r in ranges if r is not None])
 
     def _range_of(self, block: BlockId, digest: bytes) -> tuple[Place, Range] | None:
         place = self._find(digest)

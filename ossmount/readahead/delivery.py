@@ -122,14 +122,14 @@ class Delivery:
         """The block where the disk cache can give it without waiting for the disk."""
         return None if self._near is None else self._near.get_resident(block)
 
-    def bring_near(self, blocks: Sequence[BlockId]) -> list[BlockId]:
-        """Has the disk cache read ahead what it has of ``blocks``; returns the others."""
+    def bring_near(self, blocks: Sequence[BlockId]) -> Sequence[bool]:
+        """Which of ``blocks`` the disk cache has; it begins to read those ahead."""
         if self._near is None:
-            return list(blocks)
-        missing, read_ahead = self._near.reading_ahead(blocks)
-        if len(missing) < len(blocks):
+            return [False] * len(blocks)
+        has, read_ahead = self._near.reading_ahead(blocks)
+        if any(has):
             self._ahead.submit(read_ahead)
-        return missing
+        return has
 
     def rest(self) -> None:
         """Nothing is under way: memory for it is given back."""

@@ -176,8 +176,8 @@ class Fetcher:
         """The block if it is in memory."""
         return self._memory.get(block)
 
-    def bring_near(self, blocks: Sequence[BlockId]) -> list[BlockId]:
-        """Has the kernel read ahead what the disk cache has of ``blocks``; returns the others."""
+    def bring_near(self, blocks: Sequence[BlockId]) -> Sequence[bool]:
+        """Which of ``blocks`` the disk cache has; the kernel begins to read those ahead."""
         return self._delivery.bring_near(blocks)
 
     def under_way(self, block: BlockId) -> bool:

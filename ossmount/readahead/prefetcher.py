@@ -195,18 +195,17 @@ class Prefetcher:
             if not refs:
                 return
             self._files += len(refs)
-            wanted = {self._whole(ref.ino): ref.ino for ref in refs}
-            missing = set(self._fetcher.bring_near(list(wanted)))
-            for block, ino in wanted.items():
-                if block in missing:
-                    self._queue(ino)
+            blocks = [self._whole(ref.ino) for ref in refs]
+            for ref, block, near in zip(refs, blocks, self._fetcher.bring_near(blocks), strict=True):
+                if not near:
+                    self._queue(ref.ino, block)
                 elif self._arrivals is not None:
-                    self._arrivals.come(ino)
+                    self._arrivals.come(ref.ino)
         trio.lowlevel.current_trio_token().run_sync_soon(self._pump)  # nothing may land to go on from
 
-    def _queue(self, ino: int) -> None:
+    def _queue(self, ino: int, block: BlockId) -> None:
         push = self._push is not None and self._planner.pending_bytes <= self._push_budget
-        if self._ask(ino, push=push, absent=True) and push and self._arrivals is not None:
+        if self._ask(ino, block, push=push, absent=True) and push and self._arrivals is not None:
             self._arrivals.expect(ino)
 
     def _whole(self, ino: int) -> BlockId:
@@ -222,7 +221,7 @@ class Prefetcher:
             if not done:
                 arrivals.come(ino)  # its READ will say what is wrong
 
-        if self._ask(ino, push=True, settled=settled, urgent=True):
+        if self._ask(ino, self._whole(ino), push=True, settled=settled, urgent=True):
             arrivals.expect(ino)
         else:
             arrivals.come(ino)
@@ -230,6 +229,7 @@ class Prefetcher:
     def _ask(
         self,
         ino: int,
+        block: BlockId,
         *,
         push: bool,
         settled: Settled | None = None,
@@ -237,7 +237,6 @@ class Prefetcher:
         absent: bool = False,
     ) -> bool:
         """Queues a whole file; False where it is under way already."""
-        block = self._whole(ino)
         arrived = partial(self._arrived, ino, block.offset, None) if push else None
         queued = self._fetcher.queue([block], arrived, settled=settled, urgent=urgent, absent=absent)
         return queued > 0

@@ -83,6 +83,6 @@ class NearCache(DictCache):
     def get_resident(self, block: BlockId) -> bytes | None:
         return self.blocks[block] if block in self.near else None
 
-    def reading_ahead(self, blocks: Sequence[BlockId]) -> tuple[list[BlockId], Callable[[], None]]:
-        found = {block for block in blocks if block in self.blocks}
-        return [block for block in blocks if block not in found], lambda: self.near.update(found)
+    def reading_ahead(self, blocks: Sequence[BlockId]) -> tuple[Sequence[bool], Callable[[], None]]:
+        has = [block in self.blocks for block in blocks]
+        return has, lambda: self.near.update(block for block in blocks if block in self.blocks)

@@ -131,8 +131,8 @@ class TestDiskCache:
         self.drop_segments(tmp_path)
         assert cache.get_resident(made) is None
         assert (cache.statistics().hits, cache.statistics().misses) == (0, 0)
-        missing, bring = cache.reading_ahead([made, block("b", 10)])
-        assert missing == [block("b", 10)]
+        has, bring = cache.reading_ahead([made, block("b", 10)])
+        assert has == [True, False]
         bring()
         assert cache.get_resident(made) == content("a", 70_000)
 
@@ -145,7 +145,7 @@ class TestDiskCache:
         small = put(cache, "small", 10)
         cache.close()
         assert cache.get_resident(small) is None
-        assert cache.reading_ahead([small])[0] == [small]
+        assert cache.reading_ahead([small])[0] == [False]
 
     def test_damage_is_left_to_the_long_way(self, tmp_path: Path) -> None:
         cache = DiskCache(tmp_path, 16 * MIB)

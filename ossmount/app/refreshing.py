@@ -122,7 +122,8 @@ class MountRefresh:
         except OssmountError as error:
             self._finish(supervising, {"error": encode_error(error)})
             return
-        plan = replace(self.plan, index=new.path, previous=self._pins.current.path)
+        arrivals = self.plan.arrivals.of_next_generation()
+        plan = replace(self.plan, index=new.path, previous=self._pins.current.path, arrivals=arrivals)
         serve, prefetch = partial(serve_worker, plan), partial(run_prefetcher, plan)
         if not supervising.swap(serve, prefetch, partial(self._swapped, plan, new)):
             new.close()

@@ -42,6 +42,10 @@ class Observing(Protocol):
         """A program opened the file; ``waits``: its open is answered when the file has arrived."""
         ...
 
+    def reopened(self, ino: int) -> None:
+        """A program opened the file, which had been opened before with all its bytes in place."""
+        ...
+
     def read(self, ino: int, offset: int, size: int, *, whole: bool) -> None:
         """A READ reached this process; ``whole``: of all that the file has."""
         ...
@@ -74,7 +78,8 @@ class Served:
 class FileSystem:
     """One generation of one index, as a worker serves it.
 
-    ``push`` False turns remainders off. ``arrival`` tells what an open should wait for.
+    ``push`` False turns remainders off. ``arrival`` tells what an open should wait for, ``reopens`` of which
+    inodes of this generation that has been asked before, and there is nothing.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class FileSystem:
         incidents: Incidents | None = None,
         push: bool = True,
         arrival: Arrival = lambda ino, size: None,
+        reopens: Callable[[int], bool] = lambda ino: False,
     ) -> None:
         self._index = index
         self._fetcher = fetcher
@@ -93,6 +99,7 @@ class FileSystem:
         self._incidents = incidents or Incidents()
         self._push = push
         self._arrival = arrival
+        self._reopens = reopens
         self._rest: tuple[int, int, bytes] | None = None
         self._handed_out: OrderedDict[int, None] = OrderedDict()
         self._info = index.info()
@@ -140,6 +147,10 @@ class FileSystem:
         Returns what to await before the open is answered, if there is something. Raises StaleInode.
         """
         self._counts.opens += 1
+        if self._reopens(ino):
+            if self._observer is not None:
+                self._observer.reopened(ino)
+            return None
         found = self._index.attributes(ino)  # of a generation that is gone: the kernel looks up the name anew
         arrival = self._arrival(ino, found.size)  # first: whom the observer tells may look for a mark
         if self._observer is not None:

@@ -14,6 +14,7 @@ a program that told its order, and of one that did not, before and after.
 
 from __future__ import annotations
 
+import copy
 import mmap
 import os
 from collections.abc import Awaitable, Callable
@@ -28,6 +29,8 @@ PATIENCE = 1.0
 """Seconds for what a prefetcher should bring; then the program's own request is the better chance."""
 
 _NOTHING, _COMING, _WANTED, _COME = range(4)
+_FIRST, _LAST = 4, 255
+"""Opened since it has come, in one of so many generations."""
 
 
 class Arrivals:
@@ -41,9 +44,19 @@ class Arrivals:
         self._waiting = mmap.mmap(-1, max(1, workers))
         self._covered = mmap.mmap(-1, max(1, prefetchers))
         self._bells = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(workers)]
+        self._opened = _FIRST
 
     def __repr__(self) -> str:
         return f"Arrivals({len(self._bells)} workers)"
+
+    def of_next_generation(self) -> Arrivals:
+        """The same marks, except that every inode has to be looked at again before its open is answered."""
+        following = copy.copy(self)
+        following._opened += 1
+        if following._opened > _LAST:
+            following._opened = _FIRST
+            self._marks.madvise(mmap.MADV_REMOVE)  # of 252 generations: all begins anew
+        return following
 
     def expect(self, ino: int) -> None:
         """The bytes of ``ino`` have been asked for, and will be pushed."""
@@ -52,7 +65,11 @@ class Arrivals:
 
     def has_come(self, ino: int) -> bool:
         """Whether there is nothing to wait for any more."""
-        return self._marks[ino] == _COME
+        return self._marks[ino] >= _COME
+
+    def reopens(self, ino: int) -> bool:
+        """Whether ``ino`` was opened before in this generation, and nothing of it is on its way."""
+        return ino < MOST_INODES and self._marks[ino] == self._opened
 
     def want(self, ino: int) -> bool:
         """A program opens ``ino``: True where it should wait for a prefetcher, which sees the mark."""
@@ -61,7 +78,9 @@ class Arrivals:
         mark = self._marks[ino]
         if mark == _NOTHING:
             mark = self._marks[ino] = _WANTED if self._covered[self._whose(ino)] else _COME
-        return mark != _COME
+        elif mark >= _COME:
+            self._marks[ino] = self._opened
+        return mark < _COME
 
     def wanted(self, ino: int) -> bool:
         """Whether a program waits for ``ino``, which no prefetcher has begun."""
@@ -113,6 +132,10 @@ class ArrivalWaits:
     def statistics(self) -> dict[str, int]:
         """Opens that waited, and those after which the bytes had not come."""
         return {"waits": self._waits, "in_vain": self._in_vain}
+
+    def reopens(self, ino: int) -> bool:
+        """As :meth:`Arrivals.reopens`."""
+        return self._arrivals.reopens(ino)
 
     def wait_for(self, ino: int, size: int) -> Callable[[], Awaitable[None]] | None:
         """What to await before the open of ``ino`` is answered; None where its own READ is as good."""

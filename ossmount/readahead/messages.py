@@ -16,8 +16,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-MAGIC = 0x6F02
-"""``o`` and version 2."""
+MAGIC = 0x6F03
+"""``o`` and version 3."""
 
 PIPE_BYTES = 1 << 20
 """What Linux lets everybody have (``/proc/sys/fs/pipe-max-size``): 60,000 observations."""
@@ -28,6 +28,9 @@ _READ = struct.Struct("<QQI")
 _INOS_PER_FRAME = (select.PIPE_BUF - _FRAME.size) // _INO.size
 
 _KIND_OPENED, _KIND_READ, _KIND_LISTED, _KIND_ORDER, _KIND_MORE, _KIND_WARM, _KIND_WITHDRAWN = range(1, 8)
+_KIND_REOPENED = 8
+_SINGLE = frozenset({_KIND_OPENED, _KIND_LISTED, _KIND_WITHDRAWN, _KIND_REOPENED})
+"""Kinds whose payload is one number."""
 
 KNOWN_ORDER = 0
 """The batch number by which the known order itself is withdrawn."""
@@ -37,6 +40,12 @@ class Opened(NamedTuple):
     """A program opened the file ``ino``."""
 
     ino: int
+
+
+class Reopened(NamedTuple):
+    """Programs opened so many ``files`` that had been opened before, and of which none was missing."""
+
+    files: int
 
 
 class Read(NamedTuple):
@@ -73,12 +82,17 @@ class Withdrawn(NamedTuple):
     batch: int
 
 
-Observation = Opened | Read | Listed | Known | Warm | Withdrawn
+Observation = Opened | Reopened | Read | Listed | Known | Warm | Withdrawn
 
 
 def opened_frame(ino: int) -> bytes:
     """Encodes :class:`Opened`."""
     return _FRAME.pack(MAGIC, _KIND_OPENED, _INO.size) + _INO.pack(ino)
+
+
+def reopened_frame(count: int) -> bytes:
+    """Encodes :class:`Reopened`."""
+    return _FRAME.pack(MAGIC, _KIND_REOPENED, _INO.size) + _INO.pack(count)
 
 
 def read_frame(ino: int, offset: int, size: int) -> bytes:
@@ -140,7 +154,7 @@ class Decoder:
 def _plausible(kind: int, length: int) -> bool:
     if kind == _KIND_READ:
         return length == _READ.size
-    if kind in {_KIND_OPENED, _KIND_LISTED, _KIND_WITHDRAWN}:
+    if kind in _SINGLE:
         return length == _INO.size
     fits = 0 < length <= select.PIPE_BUF and length % _INO.size == 0
     return kind in {_KIND_ORDER, _KIND_MORE, _KIND_WARM} and fits
@@ -155,6 +169,8 @@ def _decode(kind: int, payload: bytes) -> Observation:
         return Listed(*_INO.unpack(payload))
     if kind == _KIND_WITHDRAWN:
         return Withdrawn(*_INO.unpack(payload))
+    if kind == _KIND_REOPENED:
+        return Reopened(*_INO.unpack(payload))
     inos = struct.unpack(f"<{len(payload) // _INO.size}Q", payload)
     return Warm(inos[0], inos[1:]) if kind == _KIND_WARM else Known(inos, kind == _KIND_ORDER)
 

@@ -12,6 +12,7 @@ from ossmount.readahead.messages import (
     listed_frame,
     opened_frame,
     read_frame,
+    reopened_frame,
     warm_frames,
     withdrawn_frame,
 )
@@ -73,8 +74,8 @@ class Observer:
     """Sends to every prefetcher, each over its own channel; what does not fit is dropped and counted.
 
     Losing an observation costs a plan, never correctness. Listed directories are held back a little; while
-    ``attention`` rests, opens and READs of files that are not read on too: to wake the prefetchers costs more
-    than to answer.
+    ``attention`` rests, opens and READs of files that are not read on too, and of files that are opened again
+    only the number is told: to wake the prefetchers costs more than to answer.
     """
 
     def __init__(self, *channels: Channel, attention: Attention | None = None) -> None:
@@ -83,6 +84,7 @@ class Observer:
         self._held: list[bytes] = []
         self._reads = 0
         """Of those held."""
+        self._reopened = 0
         self._sent = 0
         self._dropped = 0
         for descriptor in self._descriptors:
@@ -101,8 +103,18 @@ class Observer:
         if waits or len(self._held) >= TOLD_AT_ONCE or not self._patient:
             self.flush()
 
+    def reopened(self, ino: int) -> None:
+        """A program opened the file, which had been opened before with all its bytes in place."""
+        if not self._patient:
+            self.opened(ino)
+            return
+        self._reopened += 1
+
     def flush(self) -> None:
         """Tells what is held back."""
+        if self._reopened:
+            self._held.insert(0, reopened_frame(self._reopened))
+            self._reopened = 0
         if self._held:
             held, self._held, self._reads = self._held, [], 0
             self._send(b"".join(held), len(held))

@@ -28,6 +28,7 @@ from ossmount.readahead.messages import (
     Observation,
     Opened,
     Read,
+    Reopened,
     Warm,
     Withdrawn,
 )
@@ -138,6 +139,8 @@ class Prefetcher:
                 self._planner.opened(ino)
                 if self._arrivals is not None and self._arrivals.wanted(ino):
                     self._fetch_now(ino, self._arrivals)
+            case Reopened(count):
+                self._planner.reopened(count)
             case Listed(ino):
                 self._planner.listed(ino)
             case Known(inos, begin):

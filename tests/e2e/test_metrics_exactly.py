@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ossmount.app.statistics import PUBLISH_INTERVAL
 from tests.servers.oss_server import OssServer
 from tests.servers.process import free_port
 from tests.support.buckets import fill_oss, oss_options
@@ -30,7 +31,7 @@ TOTAL = sum(map(len, FILES.values()))
 LARGE = 8 << 20
 """Twice the largest file that is fetched as a whole."""
 
-PUBLISHED = 0.4
+PUBLISHED = 2 * PUBLISH_INTERVAL
 """Seconds after which counters that stand still have been published: twice the interval."""
 
 

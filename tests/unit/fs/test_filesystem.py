@@ -32,6 +32,9 @@ class Seen:
     def opened(self, ino: int, *, waits: bool) -> None:
         self.told.append(("opened", ino, waits))
 
+    def reopened(self, ino: int) -> None:
+        self.told.append(("reopened", ino))
+
     def read(self, ino: int, offset: int, size: int, *, whole: bool) -> None:
         self.told.append(("read", ino, offset, size, whole))
 
@@ -182,3 +185,27 @@ async def test_the_root_tells_source_and_generation() -> None:
 async def test_totals_are_those_of_the_index() -> None:
     totals = World().fs.totals()
     assert (totals.files, totals.directories, totals.total_bytes) == (4, 4, 768 + 3 + 20_000)
+
+
+@pytest.mark.trio
+async def test_an_inode_that_was_looked_at_is_not_looked_up_again_for_an_open() -> None:
+    world = World()
+    ino = world.ino("train/cat/1.jpg")
+    asked: list[int] = []
+    known = {ino}
+
+    def arrival(ino: int, size: int) -> None:
+        asked.append(ino)
+
+    fs = FileSystem(
+        world.index, world.fs._fetcher, observer=world.seen, arrival=arrival, reopens=known.__contains__
+    )
+    assert fs.opened(ino) is None
+    assert world.seen.told == [("reopened", ino)]
+    known.clear()
+    assert fs.opened(ino) is None
+    assert world.seen.told[1:] == [("opened", ino, False)]
+    assert asked == [ino]
+    with pytest.raises(NoSuchEntry):
+        fs.opened(999)
+    assert fs.served()["opens"] == 3

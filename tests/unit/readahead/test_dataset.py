@@ -122,6 +122,20 @@ def test_the_second_epoch_is_silent_while_everything_is_delivered() -> None:
     assert len(program.planned) == planned
 
 
+def test_evicted_files_among_many_opened_again_do_not_start_an_epoch() -> None:
+    program = Program(planner())
+    program.open(shuffled(TRAIN))
+    planned = len(program.planned)
+    for ino in TRAIN[:40]:
+        program.delivered.discard(ino)
+        program.planner.reopened(32)
+        program.open([ino])
+    assert len(program.planned) == planned
+    program.delivered.clear()
+    program.open(TRAIN[100:110])
+    assert len(program.planned) > planned
+
+
 def test_an_open_matters_until_all_is_planned() -> None:
     program, order = Program(planner()), shuffled(TRAIN)
     program.open(order[:10])

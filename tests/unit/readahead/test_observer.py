@@ -13,6 +13,7 @@ from ossmount.readahead.messages import (
     Observation,
     Opened,
     Read,
+    Reopened,
     Withdrawn,
     observation_pipe,
 )
@@ -102,6 +103,25 @@ def test_whatever_else_happens_is_told_at_once_and_in_order(
     observer.opened(9)
     observer.flush()
     assert ears[0].heard() == [Opened(9)]
+
+
+def test_of_files_opened_again_the_number_is_told_with_what_comes_next(
+    ears: list[Ear], attention: Attention, observer: Observer
+) -> None:
+    observer.reopened(3)
+    assert ears[0].heard() == [Opened(3)], "somebody plans"
+    rest(attention)
+    for ino in range(1000):
+        observer.reopened(ino)
+    assert ears[0].heard() == []
+    observer.opened(5)
+    observer.read(6, 0, 100)
+    assert ears[0].heard() == [Reopened(1000), Opened(5), Read(6, 0, 100)]
+    observer.reopened(3)
+    observer.flush()
+    assert ears[0].heard() == [Reopened(1)]
+    observer.flush()
+    assert ears[0].heard() == []
 
 
 def test_reads_of_whole_files_are_told_together_but_sooner(

@@ -16,6 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,7 +30,7 @@ from ossmount.app.control_protocol import (
 )
 from ossmount.app.locating import File, inodes_of
 from ossmount.app.runtime import MountRecord, read_record, runtime_directory
-from ossmount.errors import MountError
+from ossmount.errors import MountError, SourceError
 from ossmount.fuse.mountpoint import resolve
 
 TIMEOUT = 10.0
@@ -83,11 +84,25 @@ class ControlClient:
 
         Paths are relative to the mountpoint or absolute below it; inode numbers (``st_ino``) need no
         look-up. ``begin`` False continues the order given before. Replaces all guesses until withdrawn.
-        Raises SourceError for a path that is not there.
+        Raises SourceError for a path that is not there; then there is no order any more, unless it continues
+        one: that stays as it was.
         """
-        inos = inodes_of(self.record(), files)
+        parts = inodes_of(self.record(), files)
+        if not begin:
+            parts = iter([list(chain.from_iterable(parts))])
+        passed = 0
+        try:
+            for inos in parts:
+                self._order(inos, begin=begin and passed == 0)
+                passed += len(inos)
+        except SourceError:
+            if passed:
+                self.withdraw()
+            raise
+        return passed
+
+    def _order(self, inos: Sequence[int], *, begin: bool) -> None:
         self._pass_on(inos, lambda part, first: self.request("order", inos=part, begin=begin and first))
-        return len(inos)
 
     def warm(self, batch: int, inos: Sequence[int]) -> None:
         """Wishes for files in the disk cache; ``stats()["counters"]["warm"]["batch-N"]`` tells how far it is.

@@ -22,13 +22,22 @@ File = int | str | bytes | os.PathLike[str]
 """An inode number, or a path: relative to the mountpoint, or absolute below it."""
 
 
-def inodes_of(record: MountRecord, files: Sequence[File]) -> Sequence[int]:
-    """The inode numbers of ``files``. Raises SourceError for a path that is no file of the mount."""
+FIRST_PART = 256
+"""Paths looked up before the first are passed on: 2 ms, and what is fetched while all others are looked up."""
+
+
+def inodes_of(record: MountRecord, files: Sequence[File]) -> Iterator[Sequence[int]]:
+    """The inode numbers of ``files``: the first few soon, then the rest.
+
+    Raises SourceError for a path that is no file of the mount.
+    """
     if all(isinstance(file, int) for file in files):
-        return [file for file in files if isinstance(file, int)]
+        yield [file for file in files if isinstance(file, int)]
+        return
     with closing(open_index(Path(record.index))) as index:
         finder = Finder(index, record.mountpoint)
-        return array("Q", (file if isinstance(file, int) else finder.file(file) for file in files))
+        for part in (files[:FIRST_PART], files[FIRST_PART:]):
+            yield array("Q", (file if isinstance(file, int) else finder.file(file) for file in part))
 
 
 def files_below(

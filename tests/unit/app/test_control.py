@@ -8,7 +8,7 @@ import selectors
 import socket
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ from ossmount.app.control_protocol import LONGEST_LINE, MOST_INODES, PROTOCOL, S
 from ossmount.app.control_server import ControlServer
 from ossmount.app.runtime import MountRecord
 from ossmount.app.shared_level import SharedLevel
-from ossmount.errors import MountError
+from ossmount.errors import MountError, SourceError
 from ossmount.fuse.contract import Supervising
 from ossmount.readahead import Observer, observation_pipe
-from ossmount.readahead.messages import Decoder, Known, Observation, Warm, Withdrawn
+from ossmount.readahead.messages import KNOWN_ORDER, Decoder, Known, Observation, Warm, Withdrawn
 
 
 class Loop(Supervising):
@@ -221,6 +221,28 @@ def test_an_order_longer_than_pipe_and_request_arrives_whole(world: World, clien
     reader.join(10)
     assert got == inos
     assert begins == [True] + [False] * (len(begins) - 1)
+
+
+def test_paths_are_passed_on_while_the_rest_is_looked_up(
+    world: World, client: ControlClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def inodes(record: MountRecord, files: Sequence[str]) -> Iterator[Sequence[int]]:
+        yield [5, 6]
+        if "nope" in files:
+            raise SourceError("no 'nope' in this mount")
+        yield [7]
+
+    monkeypatch.setattr(control, "inodes_of", inodes)
+    assert client.order(["a", "b", "c"]) == 3
+    assert world.heard() == [Known((5, 6), True), Known((7,), False)]
+    assert client.order(["a", "b", "c"], begin=False) == 3
+    assert world.heard() == [Known((5, 6, 7), False)]
+    with pytest.raises(SourceError):
+        client.order(["a", "b", "nope"])
+    assert world.heard() == [Known((5, 6), True), Withdrawn(KNOWN_ORDER)]
+    with pytest.raises(SourceError):
+        client.order(["a", "b", "nope"], begin=False)
+    assert world.heard() == []
 
 
 def test_wishes_are_withdrawn_with_their_client(world: World, client: ControlClient) -> None:

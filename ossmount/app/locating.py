@@ -23,7 +23,7 @@ File = int | str | bytes | os.PathLike[str]
 
 
 FIRST_PART = 256
-"""Paths looked up before the first are passed on: 2 ms, and what is fetched while all others are looked up."""
+"""Paths looked up before the first are passed on: 2 ms, and what is fetched while the others are."""
 
 
 def inodes_of(record: MountRecord, files: Sequence[File]) -> Iterator[Sequence[int]]:

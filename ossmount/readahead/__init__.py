@@ -1,8 +1,9 @@
 """Reading ahead: pure planners, and the one place with threads, the fetcher.
 
 Pure (no I/O, no clock): :mod:`window`, :mod:`coalescing`, :mod:`dataset`, :mod:`hedging`,
-:mod:`concurrency`, :mod:`messages`. Doing: :mod:`fetcher`, :mod:`threads`, :mod:`transfer`,
-:mod:`arrivals`, :mod:`prefetcher`, :mod:`warming`. May know level 0 and trio.
+:mod:`concurrency`, :mod:`messages`. Doing: :mod:`fetcher` and what it is made of (:mod:`delivery`,
+:mod:`transfer`, :mod:`pouring`, :mod:`keeping`, :mod:`threads`); :mod:`prefetcher`, :mod:`warming`. Between
+processes: :mod:`observer`, :mod:`arrivals`, :mod:`shelves`. May know level 0 and trio.
 """
 
 from ossmount.readahead.arrivals import Arrivals

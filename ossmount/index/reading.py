@@ -59,6 +59,7 @@ class LmdbIndex:
         self._ino_cursor = self._txn.cursor(handles[layout.INODES])
         self._handles = handles
         self._paging = Paging(path)
+        self._cold: Cold | None = None
         self._kept: dict[bytes, Run] = {}
         self._intervals = Intervals()
         self._meta: dict[str, Any] = json.loads(self._txn.get(layout.INFO_KEY, b"", db=handles[layout.META]))
@@ -329,7 +330,9 @@ class LmdbIndex:
         run, row = self._place(ino)
         if run.flags & HAS_DIRECTORIES and run.is_directory(row):
             raise IsADirectory(f"inode {ino} is a directory")
-        return run.cold(), row
+        if self._cold is None or self._cold.run is not run:  # planners ask for one file after another
+            self._cold = run.cold()
+        return self._cold, row
 
     def _require_directory(self, ino: int) -> None:
         if self.attributes(ino).kind is not Kind.DIRECTORY:

@@ -148,16 +148,16 @@ class Delivery:
     def _begin(self, flight: Flight, hedge: bool, alone: bool) -> bool:
         span = flight.span
         pour = alone and not flight.demand and self._buffers.suit(span.blocks)
-        if not self._attended or self._transfers is None or (span.length > LARGEST_TRANSFER and not pour):
+        if not self._attended or self._transfers is None or (flight.length > LARGEST_TRANSFER and not pour):
             return False
         if not hedge and not flight.absent and self._cached(span):
             return False
         if not pour:
             arrived = partial(self._came, flight, hedge)
-            return self._transfers.start(span.object, span.offset, span.length, arrived)
+            return self._transfers.start(span.object, span.offset, flight.length, arrived)
         sink = Pouring(span.blocks, self._buffers, partial(self._fill, flight))
         arrived = partial(self._poured, flight, hedge, sink)
-        started = self._transfers.start(span.object, span.offset, span.length, arrived, sink)
+        started = self._transfers.start(span.object, span.offset, flight.length, arrived, sink)
         if started and flight.poured is None:
             flight.poured = set()
             if self._shelf is not None:
@@ -249,7 +249,7 @@ class Delivery:
             self._mailbox.post(Landing(flight, failed, hedge))
         else:
             too_late = flight.landed
-            held = flight.span.length if patience > 1 and not too_late else 0
+            held = flight.length if patience > 1 and not too_late else 0
             self._buffers.hold(held)
             self._mailbox.post(Landing(flight, fetched, hedge), patience)
             if not too_late:

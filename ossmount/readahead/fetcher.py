@@ -142,7 +142,7 @@ class Fetcher:
         """Asks a second time for what takes longer than the 95th percentile, oldest first."""
         now = trio.current_time()
         for flight in list(self._started):
-            slow = self._policy.slow_after(flight.span.length)
+            slow = self._policy.slow_after(flight.length)
             if slow is None or now - flight.started <= slow:
                 continue
             if self._count.in_flight >= self._limit.limit or not self._policy.spend():
@@ -315,7 +315,7 @@ class Fetcher:
         return self._limit.limit // 4 if self._count.reads else 0
 
     def _fits(self, flight: Flight, reserve: int) -> bool:
-        within = self._bytes + flight.span.length <= self._settings.max_bytes
+        within = self._bytes + flight.length <= self._settings.max_bytes
         return self._idle or (within and self._count.in_flight < self._most - reserve)
 
     @property
@@ -340,7 +340,7 @@ class Fetcher:
     def _start(self, flight: Flight, *, hedge: bool = False) -> None:
         flight.attempts += 1
         self._count.in_flight += 1
-        self._count.bytes_in_flight += flight.span.length
+        self._count.bytes_in_flight += flight.length
         if not hedge:
             flight.started = trio.current_time()
             self._started[flight] = None
@@ -362,7 +362,7 @@ class Fetcher:
         flight, result, hedge = landing
         flight.attempts -= 1
         self._count.in_flight -= 1
-        self._count.bytes_in_flight -= flight.span.length
+        self._count.bytes_in_flight -= flight.length
         self._learn(flight, result, hedge)
         another = flight.attempts > 0 and isinstance(result, StoreUnavailable)
         if not flight.landed and not another:
@@ -379,8 +379,8 @@ class Fetcher:
             self._limit.throttled()
         if isinstance(result, Fetched) and result.requests and not hedge:
             seconds = trio.current_time() - flight.started
-            self._policy.finished(flight.span.length, seconds)
-            if flight.span.length <= USUAL_BYTES:
+            self._policy.finished(flight.length, seconds)
+            if flight.length <= USUAL_BYTES:
                 self._limit.succeeded(seconds, self._count.in_flight + 1)
 
     def _settle(self, flight: Flight, result: Fetched | StoreError) -> None:

@@ -29,12 +29,13 @@ class Flight:
     """
 
     __slots__ = (
-        "absent", "arrived", "attempts", "demand", "error", "fetched", "hedged", "poured", "settled", "span",
-        "started", "waiters",
+        "absent", "arrived", "attempts", "demand", "error", "fetched", "hedged", "length", "poured",
+        "settled", "span", "started", "waiters",
     )  # fmt: skip
 
     def __init__(self, span: Span, demand: bool, arrived: Arrived | None = None) -> None:
         self.span = span
+        self.length = span.length
         self.demand = demand
         self.arrived = arrived
         self.absent = False
@@ -52,7 +53,7 @@ class Flight:
     def __repr__(self) -> str:
         state = "landed" if self.landed else f"{self.attempts} attempts" if self.attempts else "queued"
         first = self.span.blocks[0]
-        return f"Flight({first.object.key!r}, {first.offset}+{self.span.length}, {state})"
+        return f"Flight({first.object.key!r}, {first.offset}+{self.length}, {state})"
 
     @property
     def landed(self) -> bool:

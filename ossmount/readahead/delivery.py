@@ -9,6 +9,7 @@ and after.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
@@ -33,6 +34,10 @@ else happens. Where nobody waits for the whole, its blocks are passed on as they
 
 TOGETHER = 32
 """Files that one job pushes and keeps; a push may wait for a READ of its file, and the rest with it."""
+
+WAITING_BYTES = 16 << 20
+"""Whole files that have come and wait to be pushed and kept, a tenth of a second at the highest rates; with
+more, a disk that stands still would have a process fetch until its memory is full."""
 
 PASSED_TOGETHER = 4
 """Blocks that one job pushes and keeps: one may wait for a READ of its pages, and the others with it."""
@@ -68,6 +73,9 @@ class Delivery:
         self._attended = False
         self._landings: list[Landing] = []
         self._filled: list[tuple[Flight, Filled]] = []
+        self._lock = threading.Lock()
+        self._waiting = 0
+        """Bytes of whole files that have come and are not passed on."""
         self._buffers = Buffers(settings.block_size, shelf)
         self._shelf = shelf
         self._clock = trio.lowlevel.current_clock()
@@ -79,6 +87,11 @@ class Delivery:
     def held(self) -> int:
         """Bytes that have come, in whole or part, and are not passed on. None where somebody waits."""
         return self._buffers.lent
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits for the kernel and the disk that more would only wait with it."""
+        return self._waiting >= WAITING_BYTES
 
     @property
     def left_out(self) -> int:
@@ -224,6 +237,7 @@ class Delivery:
         """What has come together is told at once, and then followed up, a few files to a job."""
         landings, self._landings = self._landings, []
         fresh = [landing for landing in landings if not landing.flight.landed and not landing.flight.poured]
+        self._wait(sum(landing.flight.length for landing in fresh))
         self._landed(landings)
         for first in range(0, len(fresh), TOGETHER):
             self._executor.submit(partial(self._after_all, fresh[first : first + TOGETHER]))
@@ -232,6 +246,11 @@ class Delivery:
         for flight, result, _ in landings:
             if isinstance(result, Fetched):
                 self._after(flight, result)
+        self._wait(-sum(landing.flight.length for landing in landings))
+
+    def _wait(self, count: int) -> None:
+        with self._lock:
+            self._waiting += count
 
     # -- in a thread --------------------------------------------------------------------------------
 

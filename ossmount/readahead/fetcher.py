@@ -79,8 +79,7 @@ class Fetcher:
         self._awake = trio.Event()
         self._watched, self._slowdowns = False, 0
         self._limit = ConcurrencyLimit(settings.max_requests)
-        self._policy = HedgePolicy()
-        self._count = FetchStatistics()
+        self._policy, self._count = HedgePolicy(), FetchStatistics()
         self.on_room: Callable[[], None] | None = None
         """Called on the loop when a flight has landed and there is :meth:`room`."""
 
@@ -104,7 +103,8 @@ class Fetcher:
     def room(self) -> int:
         """How many more blocks :meth:`prefetch` could start at once."""
         taken = self._count.in_flight + len(self._demand) + len(self._ahead)
-        return max(0, self._most - self._reserve - taken) if self._bytes < self._settings.max_bytes else 0
+        full = self._delivery.full or self._bytes >= self._settings.max_bytes
+        return 0 if full else max(0, self._most - self._reserve - taken)
 
     def close(self) -> None:
         """Lets the threads end. Flights that are under way are not waited for."""
@@ -131,12 +131,12 @@ class Fetcher:
                 if self._idle:
                     self._delivery.rest()
                 await self._awake.wait()
-            held = self._delivery.held
+            held = self._delivery.held or self._delivery.full
             await trio.sleep(WATCH_SECONDS)
             self._delivery.work()
             self._hedge()
-            if held:  # it may have gone, which nobody else tells
-                self._go_on()
+            if held:
+                self._go_on()  # it may have gone, which nobody else tells
 
     def _hedge(self) -> None:
         """Asks a second time for what takes longer than the 95th percentile, oldest first."""
@@ -320,7 +320,7 @@ class Fetcher:
 
     @property
     def _idle(self) -> bool:
-        return self._count.in_flight == 0 and self._delivery.held == 0
+        return self._count.in_flight == 0 and self._delivery.held == 0 and not self._delivery.full
 
     @property
     def _bytes(self) -> int:

@@ -17,6 +17,7 @@ from ossmount.config import ReadaheadSettings
 from ossmount.errors import ObjectChanged
 from ossmount.model import BlockId, Extent, ObjectId
 from ossmount.protocols import BlockCache
+from ossmount.readahead import delivery
 from ossmount.readahead.delivery import LARGEST_TRANSFER
 from ossmount.readahead.fetcher import Fetcher
 from ossmount.readahead.threads import Executor
@@ -273,6 +274,27 @@ async def test_what_is_held_is_bounded(store: MemoryStore, transfers: EventTrans
         assert fetcher._delivery.held == 0
     assert settings.max_bytes // 2 < most <= settings.max_bytes + settings.part_size
     assert b"".join(pushed[offset] for offset in sorted(pushed)) == data
+
+
+async def test_small_files_that_wait_for_a_slow_disk_stop_the_fetching(
+    store: MemoryStore, transfers: EventTransfers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "WAITING_BYTES", 500)
+    executor, blocks = ManualExecutor(), [block_of(store, key) for key in SMALL]
+    rooms = list[int]()
+    async with running(transfers, None, None, executor) as fetcher:
+        for block in blocks:
+            fetcher.queue([block])
+            fetcher.prefetch(())
+            while fetcher.statistics()["in_flight"]:
+                await trio.lowlevel.checkpoint()
+            rooms.append(fetcher.room())
+        assert [room > 0 for room in rooms] == [True] * 4 + [False] * 16
+        told = trio.Event()
+        fetcher.on_room = told.set
+        executor.run_all()
+        await told.wait()  # though nothing lands any more
+        assert fetcher.room() > 0
 
 
 async def test_what_threads_bring_is_held_until_it_is_passed_on(

@@ -35,9 +35,9 @@ else happens. Where nobody waits for the whole, its blocks are passed on as they
 TOGETHER = 32
 """Files that one job pushes and keeps; a push may wait for a READ of its file, and the rest with it."""
 
-WAITING_BYTES = 16 << 20
-"""Whole files that have come and wait to be pushed and kept, a tenth of a second at the highest rates; with
-more, a disk that stands still would have a process fetch until its memory is full."""
+WAITING_BYTES = 6 << 20
+"""Whole files that have come and wait to be pushed and kept: three jobs' worth. With more, a disk that stands
+still would have a process fetch until its memory is full."""
 
 PASSED_TOGETHER = 4
 """Blocks that one job pushes and keeps: one may wait for a READ of its pages, and the others with it."""

@@ -6,6 +6,7 @@ take no lock: whatever they see half-written fails the checksum of the data. Wri
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from ossmount.cache.disk_layout import BUCKET_BYTES, SLOT
 from ossmount.cache.files import File, write_all
-from ossmount.cache.residency import Range, read_ahead, read_resident
+from ossmount.cache.residency import read_resident
 
 READ_WHOLE = 64 << 20
 """Bytes of a table that is read as a whole where a part is missing: two million blocks, 30 ms of a disk."""
@@ -66,7 +67,8 @@ class Table:
         size = self.buckets * BUCKET_BYTES
         if size <= READ_WHOLE and time.monotonic() >= self._next_ahead:
             self._next_ahead = time.monotonic() + AHEAD_SECONDS
-            read_ahead([Range(self._file, 0, size)])
+            with contextlib.suppress(OSError):  # it is advice; and nobody waits here, which may be a loop
+                os.posix_fadvise(self._file.fd, 0, size, os.POSIX_FADV_WILLNEED)
 
     def find(self, digest: bytes) -> Place | None:
         """The block's place as the table has it, or None. Raises TableGone, OSError."""

@@ -316,11 +316,11 @@ class Fetcher:
 
     def _fits(self, flight: Flight, reserve: int) -> bool:
         within = self._bytes + flight.length <= self._settings.max_bytes
-        return self._idle or (within and self._count.in_flight < self._most - reserve)
+        return self._bytes == 0 or (within and self._count.in_flight < self._most - reserve)
 
     @property
     def _idle(self) -> bool:
-        return self._count.in_flight == 0 and self._delivery.held == 0 and not self._delivery.full
+        return self._bytes == 0 and not self._delivery.full
 
     @property
     def _bytes(self) -> int:

@@ -223,7 +223,7 @@ async def serve_worker(plan: Plan, number: int) -> AsyncIterator[FileSystem]:
         waits = plan.arrivals.waits_of(number, plan.settings.readahead.small_file)
         observer = plan.observer
         filesystem = FileSystem(
-            tree, reading, observer=observer, push=push, arrival=waits.wait_for, reopens=waits.reopens
+            tree, reading, observer=observer, push=push, arrival=waits.wait_for, reopens=plan.arrivals.reopens
         )
         counters = _with_filesystem(plan, parts, filesystem, waits, observer)
         async with trio.open_nursery() as nursery:

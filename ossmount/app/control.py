@@ -84,8 +84,8 @@ class ControlClient:
 
         Paths are relative to the mountpoint or absolute below it; inode numbers (``st_ino``) need no
         look-up. ``begin`` False continues the order given before. Replaces all guesses until withdrawn.
-        Raises SourceError for a path that is not there; then there is no order any more, unless it continues
-        one: that stays as it was.
+        Raises SourceError for a path that is not there; what was passed on of a new order is withdrawn then,
+        and one that was to be continued stays as it was.
         """
         parts = inodes_of(self.record(), files)
         if not begin:

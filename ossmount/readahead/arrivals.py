@@ -133,10 +133,6 @@ class ArrivalWaits:
         """Opens that waited, and those after which the bytes had not come."""
         return {"waits": self._waits, "in_vain": self._in_vain}
 
-    def reopens(self, ino: int) -> bool:
-        """As :meth:`Arrivals.reopens`."""
-        return self._arrivals.reopens(ino)
-
     def wait_for(self, ino: int, size: int) -> Callable[[], Awaitable[None]] | None:
         """What to await before the open of ``ino`` is answered; None where its own READ is as good."""
         if not 0 < size <= self._largest or not self._arrivals.want(ino):

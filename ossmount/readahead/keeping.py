@@ -89,13 +89,14 @@ class Keeper:
         with self._lock:
             room = self._queued + kept.size <= (STREAM_BYTES if stream else QUEUED_BYTES)
             queued = room and self._threaded and not self._closed.is_set()
+            left_out = not queued and stream and self._threaded
             if queued:
                 self._queued += kept.size
                 self._queue.put(kept)
                 self._start()
-            elif stream and self._threaded:
+            elif left_out:
                 self.left_out += len(blocks)
-        if not queued and stream and self._threaded:
+        if left_out:
             _finish([kept])
         elif not queued:
             self._put([kept])

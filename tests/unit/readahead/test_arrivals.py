@@ -148,18 +148,18 @@ def test_what_was_opened_in_this_generation_needs_no_look() -> None:
     arrivals = Arrivals(1, 1)
     waits = arrivals.waits_of(0, 1000)
     arrivals.expect(7)
-    assert not waits.reopens(7), "on its way"
+    assert not arrivals.reopens(7), "on its way"
     arrivals.come(7)
-    assert not waits.reopens(7), "never opened"
+    assert not arrivals.reopens(7), "never opened"
     assert waits.wait_for(7, 10) is None
-    assert waits.reopens(7)
+    assert arrivals.reopens(7)
     assert arrivals.has_come(7)
     following = arrivals.of_next_generation()
     assert not following.reopens(7)
     assert following.has_come(7)
     assert following.waits_of(0, 1000).wait_for(7, 10) is None
     assert following.reopens(7)
-    assert not waits.reopens(7)
+    assert not arrivals.reopens(7)
     following.expect(7)
     assert not following.reopens(7), "on its way again"
     assert not arrivals.reopens(MOST_INODES)

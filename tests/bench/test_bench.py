@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ from tests.bench.scale import SCALE
 from tests.support.mounting import needs_fuse
 
 ROOT = Path(__file__).parents[2]
+
+
+def runs_it(test: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Marks a test that mounts, and reads from the benchmark's own store."""
+    test = pytest.mark.skipif(not available(), reason="nginx with its Lua module is not installed")(test)
+    marked: Callable[[Path], None] = pytest.mark.slow(pytest.mark.fuse(pytest.mark.server(needs_fuse(test))))
+    return marked
 
 
 def quick_run(tmp_path: Path, *arguments: str, timeout: float) -> dict[str, Any]:
@@ -40,11 +48,7 @@ def quick_run(tmp_path: Path, *arguments: str, timeout: float) -> dict[str, Any]
     return written
 
 
-@pytest.mark.slow
-@pytest.mark.fuse
-@pytest.mark.server
-@needs_fuse
-@pytest.mark.skipif(not available(), reason="nginx with its Lua module is not installed")
+@runs_it
 def test_quick_run_measures_and_reports(tmp_path: Path) -> None:
     who = ["--contestants", "native", "ossmount", "ossmount-1"]
     written = quick_run(tmp_path, "random", "workers", "sequential", *who, timeout=100)
@@ -126,11 +130,7 @@ def test_contestants_say_why_they_are_missing(monkeypatch: pytest.MonkeyPatch, t
         assert f"{name} is not installed" in str(CONTESTANTS[name].missing())
 
 
-@pytest.mark.slow
-@pytest.mark.fuse
-@pytest.mark.server
-@needs_fuse
-@pytest.mark.skipif(not available(), reason="nginx with its Lua module is not installed")
+@runs_it
 def test_quick_run_of_many_objects(tmp_path: Path) -> None:
     """What these cases count beside rates must be right at any size."""
     written = quick_run(tmp_path, *SCALE, timeout=200)

@@ -110,6 +110,12 @@ async def running(
             nursery.cancel_scope.cancel()
 
 
+async def landed(fetcher: Fetcher) -> None:
+    """Until nothing is under way."""
+    while fetcher.statistics()["in_flight"]:
+        await trio.lowlevel.checkpoint()
+
+
 def whole(store: MemoryStore, key: str) -> Extent:
     target = store.id_of(key)
     return Extent(target, 0, target.size)
@@ -209,8 +215,7 @@ async def test_a_cache_that_was_asked_is_not_asked_again(
     async with running(transfers, cache) as fetcher:
         fetcher.queue([block], absent=True)
         fetcher.prefetch(())
-        while fetcher.statistics()["in_flight"]:
-            await trio.lowlevel.checkpoint()
+        await landed(fetcher)
     assert (transfers.started, cache.gets) == (1, 0)
 
 
@@ -244,8 +249,7 @@ async def test_what_is_read_ahead_is_passed_on_in_blocks_each_once(
     cache, pushed = MemoryCache(1 << 20), list[tuple[BlockId, bytes]]()
     async with running(transfers, cache, STREAM) as fetcher:
         fetcher.prefetch(blocks, lambda block, part: pushed.append((block, bytes(part))))
-        while fetcher.statistics()["in_flight"]:
-            await trio.lowlevel.checkpoint()
+        await landed(fetcher)
         counts = fetcher.statistics()
     assert transfers.started == 3
     assert store.requests["GET"] == (6 if failing else 3)
@@ -286,8 +290,7 @@ async def test_small_files_that_wait_for_a_slow_disk_stop_the_fetching(
         for block in blocks:
             fetcher.queue([block])
             fetcher.prefetch(())
-            while fetcher.statistics()["in_flight"]:
-                await trio.lowlevel.checkpoint()
+            await landed(fetcher)
             rooms.append(fetcher.room())
         assert [room > 0 for room in rooms] == [True] * 4 + [False] * 16
         told = trio.Event()
@@ -305,8 +308,7 @@ async def test_what_threads_bring_is_held_until_it_is_passed_on(
     held = list[int]()
     async with running(transfers, None, STREAM) as fetcher:
         fetcher.prefetch(blocks, lambda block, part: held.append(fetcher._delivery.held))
-        while fetcher.statistics()["in_flight"]:
-            await trio.lowlevel.checkpoint()
+        await landed(fetcher)
         assert (len(held), min(held), max(held)) == (10, 2000, 4000), "parts of 4, 4 and 2 blocks"
         assert fetcher._delivery.held == 0
 
@@ -318,8 +320,7 @@ async def test_a_reader_does_not_wait_for_what_is_passed_on_in_blocks(
     async with running(transfers, None, replace(STREAM, small_file=100)) as fetcher:
         fetcher.prefetch(blocks)
         assert await fetcher.read(whole(store, "stream"), 2500, 3000) == data[2500:5500]
-        while fetcher.statistics()["in_flight"]:
-            await trio.lowlevel.checkpoint()
+        await landed(fetcher)
         assert fetcher.under_way(blocks[0]) is False
     assert store.requests["GET"] > 2
 

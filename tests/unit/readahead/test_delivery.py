@@ -300,6 +300,17 @@ async def test_small_files_that_wait_for_a_slow_disk_stop_the_fetching(
         assert fetcher.room() > 0
 
 
+async def test_a_read_above_all_limits_does_not_wait_for_a_slow_disk(
+    store: MemoryStore, transfers: EventTransfers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "WAITING_BYTES", 1)
+    settings = ReadaheadSettings(max_bytes=50)
+    async with running(transfers, None, settings, ManualExecutor()) as fetcher:
+        for key in ("f1", "f2"):
+            assert await fetcher.read(whole(store, key), 0, 999) == SMALL[key]
+        assert fetcher.room() == 0
+
+
 async def test_what_threads_bring_is_held_until_it_is_passed_on(
     store: MemoryStore, transfers: EventTransfers
 ) -> None:

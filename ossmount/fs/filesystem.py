@@ -26,6 +26,10 @@ REMEMBERED_REMAINDERS = 1024
 class Reading(Protocol):
     """What the file system needs of a fetcher."""
 
+    def read_nowait(self, extent: Extent, offset: int, size: int) -> bytes | None:
+        """As :meth:`ossmount.readahead.fetcher.Fetcher.read_nowait`."""
+        ...
+
     async def read(self, extent: Extent, offset: int, size: int) -> bytes:
         """As :meth:`ossmount.readahead.fetcher.Fetcher.read`."""
         ...
@@ -163,12 +167,8 @@ class FileSystem:
         Raises NoSuchEntry, IsADirectory, StoreError (ObjectChanged where the object has another version
         than the indexed one: bytes of two versions never mix).
         """
-        extent = self._index.extent(ino)
-        if self._observer is not None:
-            self._observer.read(ino, offset, size, whole=offset == 0 and size >= extent.length)
-        counts, began = self._counts, perf_counter()
-        counts.reads += 1
-        counts.first_reads += offset == 0
+        began, extent = perf_counter(), self._index.extent(ino)
+        self._note_read(ino, extent, offset, size)
         try:
             data = await self._fetcher.read(extent, offset, size)
         except StoreError as error:
@@ -176,10 +176,29 @@ class FileSystem:
             raise
         finally:
             self._seconds.observe(perf_counter() - began)
-        counts.read_bytes += len(data)
+        self._handed(ino, extent, offset, data)
+        return data
+
+    def read_nowait(self, ino: int, offset: int, size: int) -> bytes | None:
+        """As :meth:`read`, where nothing has to be waited for; None, uncounted, where something has."""
+        began, extent = perf_counter(), self._index.extent(ino)
+        data = self._fetcher.read_nowait(extent, offset, size)
+        if data is not None:
+            self._note_read(ino, extent, offset, size)
+            self._handed(ino, extent, offset, data)
+            self._seconds.observe(perf_counter() - began)
+        return data
+
+    def _note_read(self, ino: int, extent: Extent, offset: int, size: int) -> None:
+        if self._observer is not None:
+            self._observer.read(ino, offset, size, whole=offset == 0 and size >= extent.length)
+        self._counts.reads += 1
+        self._counts.first_reads += offset == 0
+
+    def _handed(self, ino: int, extent: Extent, offset: int, data: bytes) -> None:
+        self._counts.read_bytes += len(data)
         if self._push and len(data) < extent.length:
             self._set_aside(ino, extent, offset + len(data))
-        return data
 
     def _set_aside(self, ino: int, extent: Extent, end: int) -> None:
         """Remembers what of a small file lies behind the answer, if the whole is at hand."""

@@ -54,6 +54,10 @@ class ServedFileSystem(Protocol):
         """
         ...
 
+    def read_nowait(self, ino: int, offset: int, size: int) -> bytes | None:
+        """As :meth:`read`, where nothing has to be waited for; None where something has."""
+        ...
+
     async def read(self, ino: int, offset: int, size: int) -> bytes:
         """Up to ``size`` bytes from ``offset``; fewer only at the end of the file."""
         ...

@@ -262,17 +262,24 @@ class Operations(pyfuse3.Operations):
 
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """READ. What was fetched beyond the answer goes to the page cache after it."""
-        self._waits()
+        self._quick()
         try:
-            data = await self._fs.read(fh, off, size)
+            data = self._fs.read_nowait(fh, off, size)
+            if data is None:
+                data = await self._read_waiting(fh, off, size)
             rest = self._fs.remainder(fh)
         except Exception as error:
             self._refuse(error)
-        finally:
-            self._waited()
         if rest is not None:
             self._push(fh, *rest)
         return data
+
+    async def _read_waiting(self, fh: int, off: int, size: int) -> bytes:
+        self._waits()
+        try:
+            return await self._fs.read(fh, off, size)
+        finally:
+            self._waited()
 
     async def release(self, fh: int) -> None:
         """RELEASE: nothing was kept."""

@@ -6,7 +6,6 @@ block for all who wait; demand overtakes prefetch; requests and bytes in flight 
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
@@ -22,6 +21,7 @@ from ossmount.readahead.concurrency import ConcurrencyLimit
 from ossmount.readahead.delivery import Delivery
 from ossmount.readahead.flight import Arrived, Flight, Landing, Settled, too_late
 from ossmount.readahead.hedging import HedgePolicy
+from ossmount.readahead.queues import Queues
 from ossmount.readahead.recent import RECENT_BYTES, RecentBlocks
 from ossmount.readahead.shelves import Shelf, Shelves
 from ossmount.readahead.statistics import FetchStatistics
@@ -72,8 +72,7 @@ class Fetcher:
         self._shelves = shelves
         self._windows = WindowPlanner(settings, own_window)
         self._flights: dict[BlockId, Flight] = {}
-        self._demand: deque[Flight] = deque()
-        self._ahead: OrderedDict[Flight, None] = OrderedDict()
+        self._queues = Queues()
         self._started: dict[Flight, None] = {}
         """In the air and not hedged, oldest first."""
         self._awake = trio.Event()
@@ -84,12 +83,11 @@ class Fetcher:
         """Called on the loop when a flight has landed and there is :meth:`room`."""
 
     def __repr__(self) -> str:
-        queued = f"{len(self._demand)}+{len(self._ahead)}"
-        return f"Fetcher({self._count.in_flight}/{self._limit.limit} in flight, {queued} queued)"
+        return f"Fetcher({self._count.in_flight}/{self._limit.limit} in flight, {self._queues})"
 
     def statistics(self) -> dict[str, float]:
         """The counters by name, see :class:`FetchStatistics`."""
-        queued, left_out = len(self._demand) + len(self._ahead), self._delivery.left_out
+        queued, left_out = len(self._queues), self._delivery.left_out
         return asdict(replace(self._count, queued=queued, limit=self._limit.limit, left_out=left_out))
 
     def fetching(self, most: int) -> list[str]:
@@ -102,7 +100,7 @@ class Fetcher:
 
     def room(self) -> int:
         """How many more blocks :meth:`prefetch` could start at once."""
-        taken = self._count.in_flight + len(self._demand) + len(self._ahead)
+        taken = self._count.in_flight + len(self._queues)
         full = self._delivery.full or self._bytes >= self._settings.max_bytes
         return 0 if full else max(0, self._most - self._reserve - taken)
 
@@ -124,19 +122,18 @@ class Fetcher:
 
     async def _watch(self) -> None:
         while True:
-            if self._idle:
+            idle = self._idle
+            self._go_on()  # what stood in the way may have gone in a thread, which nobody else tells
+            if idle and self._idle:
                 self._awake = trio.Event()
                 with trio.move_on_after(REST_SECONDS):
                     await self._awake.wait()
                 if self._idle:
                     self._delivery.rest()
                 await self._awake.wait()
-            held = self._delivery.held or self._delivery.full
             await trio.sleep(WATCH_SECONDS)
             self._delivery.work()
             self._hedge()
-            if held:
-                self._go_on()  # it may have gone, which nobody else tells
 
     def _hedge(self) -> None:
         """Asks a second time for what takes longer than the 95th percentile, oldest first."""
@@ -172,6 +169,24 @@ class Fetcher:
             self.prefetch(plan.ahead, part=plan.part)
         return cut(await self._gather(extent, plan), extent.offset + offset, extent.offset + offset + size)
 
+    def read_nowait(self, extent: Extent, offset: int, size: int) -> bytes | None:
+        """As :meth:`read`, of a small file that is in memory, be it the kernel's; else None."""
+        size = min(size, extent.length - offset)
+        if extent.length > self._settings.small_file or size <= 0:
+            return None
+        block = BlockId(extent.object, extent.offset, extent.length)
+        if (data := self.at_hand(block)) is not None:
+            self._count.memory_hits += 1
+        elif block in self._flights or (data := self._delivery.at_hand(block)) is None:
+            return None
+        else:
+            self._count.cache_hits += 1
+            if size < block.length:  # the rest will be asked for
+                self._memory.put(block, data)
+        self._count.reads += 1
+        self._count.bytes_read += size
+        return data if size == block.length else data[offset : offset + size]
+
     def at_hand(self, block: BlockId) -> bytes | None:
         """The block if it is in memory."""
         return self._memory.get(block)
@@ -185,14 +200,8 @@ class Fetcher:
         return block in self._flights
 
     async def _block(self, block: BlockId) -> bytes:
-        """The hot path."""
-        data = self.at_hand(block)
-        if data is not None:
+        if (data := self.at_hand(block)) is not None:
             self._count.memory_hits += 1
-        elif block not in self._flights and (data := self._delivery.at_hand(block)) is not None:
-            self._count.cache_hits += 1
-            self._memory.put(block, data)
-        if data is not None:
             await trio.lowlevel.checkpoint_if_cancelled()
             return data
         flight = self._join(block) or self._launch(Span((block,)), demand=True)
@@ -281,32 +290,19 @@ class Fetcher:
         if flight is None or flight.poured is not None:
             return None
         self._count.shared += 1
-        if flight in self._ahead:
-            del self._ahead[flight]
-            self._demand.append(flight)
-        flight.demand = True
+        self._queues.hasten(flight)
         return flight
 
     def _launch(self, span: Span, *, demand: bool, arrived: Arrived | None = None) -> Flight:
         flight = Flight(span, demand, arrived)
         for block in span.blocks:
             self._flights[block] = flight
-        if demand:
-            self._demand.append(flight)
-        else:
-            self._ahead[flight] = None
+        self._queues.add(flight)
         return flight
 
     def _dispatch(self) -> None:
         """Starts as many queued flights as the limits allow, demand first."""
-        while self._demand and self._fits(self._demand[0], reserve=0):
-            self._start(self._demand.popleft())
-        reserve = self._reserve
-        while self._ahead and not self._demand:
-            flight = next(iter(self._ahead))
-            if not self._fits(flight, reserve):
-                return
-            del self._ahead[flight]
+        for flight in self._queues.take(self._fits):
             self._start(flight)
 
     @property
@@ -314,7 +310,8 @@ class Fetcher:
         """Requests that prefetch leaves free for demand, in a process that answers programs at all."""
         return self._limit.limit // 4 if self._count.reads else 0
 
-    def _fits(self, flight: Flight, reserve: int) -> bool:
+    def _fits(self, flight: Flight) -> bool:
+        reserve = 0 if flight.demand else self._reserve
         within = self._bytes + flight.length <= self._settings.max_bytes
         return self._bytes == 0 or (within and self._count.in_flight < self._most - reserve)
 

@@ -105,6 +105,23 @@ async def test_reads_are_clamped_and_observed() -> None:
         await world.fs.read(999, 0, 1)
 
 
+@pytest.mark.trio
+async def test_what_is_at_hand_is_read_without_waiting() -> None:
+    world = World()
+    ino = world.ino("train/cat/1.jpg")
+    assert world.fs.read_nowait(ino, 0, 100) is None
+    assert (world.seen.told, world.fs.served()["reads"]) == ([], 0), "it will be asked for again"
+    await world.fs.read(ino, 0, 100)
+    assert world.fs.read_nowait(ino, 700, 500) == OBJECTS["train/cat/1.jpg"][700:]
+    assert world.seen.told[-1] == ("read", ino, 700, 500, False)
+    served = world.fs.served()
+    assert (served["reads"], served["first_reads"], served["read_bytes"]) == (2, 1, 168)
+    assert served["read_latency"]["+Inf"] == 0, "0.5 ms are enough for it"
+    assert world.fs.read_nowait(world.ino("big"), 0, 10) is None
+    with pytest.raises(IsADirectory):
+        world.fs.read_nowait(world.ino("train"), 0, 1)
+
+
 @given(
     reads=st.lists(st.tuples(st.sampled_from(sorted(OBJECTS)), st.integers(0, 21_000), st.integers(0, 9000)))
 )

@@ -95,6 +95,16 @@ def test_what_a_read_fetched_beyond_its_answer_is_pushed() -> None:
     assert (len(pushed), called) == (1, ["waits", "waited"] * 2)
 
 
+def test_a_read_of_what_is_at_hand_is_quick() -> None:
+    fs, called = FakeFileSystem(SIZES), list[str]()
+    ino = fs.lookup(ROOT_INODE, b"file").ino
+    fs.at_hand.add(ino)
+    operations = Operations.for_settings(MountSettings())
+    operations.bind(fs, quick=lambda: called.append("quick"), waits=lambda: called.append("waits"))
+    assert answer(operations.read(ino, 10, 20)) == content("file", 5000)[10:30]
+    assert (fs.reads, called) == (0, ["quick"])
+
+
 @pytest.mark.parametrize(
     ("error", "code", "lines"),
     [

@@ -195,9 +195,13 @@ async def test_what_the_cache_has_in_memory_needs_neither(
     cache.put(block, SMALL["f7"])
     async with running(transfers, cache) as fetcher:
         assert fetcher.bring_near([block, block_of(store, "f8")]) == [True, False]
-        assert await fetcher.read(whole(store, "f7"), 10, 20) == SMALL["f7"][10:30]
+        assert fetcher.read_nowait(whole(store, "f7"), 0, 999) == SMALL["f7"]
+        assert fetcher.at_hand(block) is None, "nobody will ask again"
+        assert fetcher.read_nowait(whole(store, "f7"), 10, 20) == SMALL["f7"][10:30]
         assert fetcher.at_hand(block) == SMALL["f7"]  # for the rest of the file
-        assert (cache.gets, fetcher.statistics()["cache_hits"]) == (0, 1)
+        assert fetcher.read_nowait(whole(store, "f7"), 999, 20) is None, "behind the end"
+        assert fetcher.read_nowait(whole(store, "f8"), 0, 999) is None
+        assert (cache.gets, fetcher.statistics()["cache_hits"]) == (0, 2)
     assert (transfers.started, store.requests["GET"]) == (0, 0)
 
 
@@ -344,3 +348,32 @@ async def test_without_a_run_nobody_would_look_after_transfers(store: MemoryStor
     assert await fetcher.read(whole(store, "f1"), 0, 999) == SMALL["f1"]
     fetcher.close()
     assert (transfers.started, transfers.closed) == (0, True)
+
+
+async def test_reading_ahead_goes_on_when_all_has_come_and_gone_between_two_looks(
+    store: MemoryStore, transfers: EventTransfers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands in the way of more goes in a thread, which tells nobody."""
+    monkeypatch.setattr(delivery, "WAITING_BYTES", 100)
+    executor, left, done = ManualExecutor(), list(SMALL), trio.Event()
+    async with running(transfers, executor=executor) as fetcher:
+
+        def pump() -> None:
+            fetcher.prefetch([block_of(store, left.pop()) for _ in range(min(5, len(left)))])
+            if not left:
+                done.set()
+
+        fetcher.on_room = pump
+        pump()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_work_off, executor)
+            await done.wait()
+            nursery.cancel_scope.cancel()
+    assert transfers.started > 10
+
+
+async def _work_off(executor: ManualExecutor) -> None:
+    while True:
+        while executor.jobs:
+            executor.run()
+        await trio.lowlevel.checkpoint()

@@ -115,7 +115,7 @@ async def test_what_the_disk_cache_has_is_brought_near_and_takes_no_room() -> No
     assert cache.near == {blocks[ino] for ino in cached}
     assert len(world.store.log) == len(world.inos) - len(cached)
     assert set(world.kernel.pages) == set(world.inos[150:])
-    assert await world.fetcher.read(world.index.extent(cached[0]), 0, 100) == world.bytes_of(cached[0])
+    assert world.fetcher.read_nowait(world.index.extent(cached[0]), 0, 100) == world.bytes_of(cached[0])
     assert not executor.jobs
     assert world.fetcher.statistics()["cache_hits"] == 1
 

@@ -238,6 +238,8 @@ class Acceptor(_TrioForPyfuse3):
         self._stopped = False
         self._device: int | None = None
         self._poll = select.poll()
+        self._token_poll = select.poll()
+        self._token_poll.register(token.reader, select.POLLIN)
 
     def __repr__(self) -> str:
         return f"<Acceptor worker={self._number} held={self._held} stopped={self._stopped}>"
@@ -261,7 +263,8 @@ class Acceptor(_TrioForPyfuse3):
             if self._held or self._token.take_nowait(self._number):
                 self._held = True
                 return
-            await trio.lowlevel.wait_readable(self._token.reader)
+            if self._suspended or not self._token_poll.poll(PATIENCE_MS):
+                await trio.lowlevel.wait_readable(self._token.reader)
         self.pass_on()
         raise trio.ClosedResourceError
 

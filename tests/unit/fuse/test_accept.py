@@ -170,6 +170,37 @@ def test_blocks_for_the_next_request_only_while_nobody_waits_for_bytes(device: t
     assert Poll.patience == [accept.PATIENCE_MS, 0, 0, 0, accept.PATIENCE_MS]
 
 
+def test_blocks_for_the_token_only_while_nobody_waits_for_bytes(device: tuple[int, int]) -> None:
+    class Poll:
+        """A token that comes soon."""
+
+        patience: ClassVar[list[int]] = []
+
+        def poll(self, milliseconds: int) -> bool:
+            self.patience.append(milliseconds)
+            token.pass_on(1)
+            return True
+
+    token = Token(2)
+
+    async def scenario() -> None:
+        acceptor = Acceptor(token, 0)
+        acceptor._token_poll = cast("Any", Poll())
+        os.write(device[1], b"r")
+        assert token.take_nowait(1)
+        await acceptor.wait_readable(device[0])
+        assert Poll.patience == [accept.PATIENCE_MS]
+        acceptor.suspend()
+        assert token.take_nowait(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(acceptor.wait_readable, device[0])
+            await trio.testing.wait_all_tasks_blocked()
+            token.pass_on(1)
+        assert len(Poll.patience) == 1
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("holds", [True, False])
 def test_stop_ends_the_wait_and_leaves_the_token(device: tuple[int, int], holds: bool) -> None:
     async def scenario() -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import mmap
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
@@ -28,6 +28,10 @@ as they always were."""
 PATIENCE = 1.0
 """Seconds for what a prefetcher should bring; then the program's own request is the better chance."""
 
+SLOTS = 1 << 14
+"""Places in which a worker says for which files it waits, a byte each. Two files that share one ring a bell
+for nothing; a worker has at most some thousand requests."""
+
 _NOTHING, _COMING, _WANTED, _COME = range(4)
 _FIRST, _LAST = 4, 255
 """Opened since it has come, in one of so many generations."""
@@ -36,12 +40,12 @@ _FIRST, _LAST = 4, 255
 class Arrivals:
     """The marks. Made before the fork; each process takes its part of it.
 
-    Prefetchers say what is coming and what has come, and ring for the workers in which somebody waits.
+    Prefetchers say what is coming and what has come, and ring for the workers in which somebody waits for it.
     """
 
     def __init__(self, workers: int, prefetchers: int) -> None:
         self._marks = mmap.mmap(-1, MOST_INODES)
-        self._waiting = mmap.mmap(-1, max(1, workers))
+        self._waiting = [mmap.mmap(-1, SLOTS) for _ in range(workers)]
         self._covered = mmap.mmap(-1, max(1, prefetchers))
         self._bells = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(workers)]
         self._opened = _FIRST
@@ -104,18 +108,23 @@ class Arrivals:
         if ino >= MOST_INODES:
             return
         self._marks[ino] = _COME
-        for number, bell in enumerate(self._bells):
-            if self._waiting[number]:
+        for waiting, bell in zip(self._waiting, self._bells, strict=True):
+            if waiting[ino % SLOTS]:
                 os.eventfd_write(bell, 1)
 
     def waits_of(self, number: int, largest: int) -> ArrivalWaits:
         """The waits in worker ``number``, for files of at most ``largest`` bytes."""
-        self._waiting[number] = 0  # of one that was killed
+        self._waiting[number][:] = bytes(SLOTS)  # of one that was killed
         return ArrivalWaits(self, number, self._bells[number], largest)
 
-    def somebody_waits(self, number: int, *, now: bool) -> None:
-        """Whether anybody waits in worker ``number``; only that worker says so."""
-        self._waiting[number] = now
+    def somebody_waits(self, number: int, ino: int) -> None:
+        """Somebody in worker ``number`` waits for ``ino``; only that worker says so."""
+        self._waiting[number][ino % SLOTS] = True
+
+    def nobody_waits(self, number: int, ino: int, others: Iterable[int]) -> None:
+        """Nobody in worker ``number`` waits for ``ino`` any more, but for ``others``."""
+        slot = ino % SLOTS
+        self._waiting[number][slot] = any(other % SLOTS == slot for other in others)
 
 
 class ArrivalWaits:
@@ -153,7 +162,7 @@ class ArrivalWaits:
         event = self._events.get(ino)
         if event is None:
             event = self._events[ino] = trio.Event()
-        self._arrivals.somebody_waits(self._number, now=True)
+        self._arrivals.somebody_waits(self._number, ino)
         try:
             if not self._arrivals.has_come(ino):  # it may have before anybody could see us wait
                 with trio.move_on_after(PATIENCE):
@@ -165,4 +174,4 @@ class ArrivalWaits:
             if self._events.get(ino) is event:
                 del self._events[ino]
                 event.set()
-            self._arrivals.somebody_waits(self._number, now=bool(self._events))
+            self._arrivals.nobody_waits(self._number, ino, self._events)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 
 import pytest
 import trio
 import trio.testing
 
 from ossmount.readahead import Arrivals
-from ossmount.readahead.arrivals import MOST_INODES, PATIENCE, ArrivalWaits
+from ossmount.readahead.arrivals import MOST_INODES, PATIENCE, SLOTS, ArrivalWaits
 
 
 async def opened(waits: ArrivalWaits, ino: int) -> float:
@@ -130,11 +131,31 @@ async def test_a_file_that_is_covered_is_wanted_and_only_while_it_is(
 
 def test_a_killed_worker_waits_for_nothing() -> None:
     arrivals = Arrivals(1, 1)
-    arrivals.somebody_waits(0, now=True)
+    arrivals.somebody_waits(0, 7)
     waits = arrivals.waits_of(0, 1000)
     arrivals.come(7)
     with pytest.raises(BlockingIOError):
         os.eventfd_read(waits._bell)
+
+
+def test_a_bell_rings_where_somebody_waits_for_the_file() -> None:
+    arrivals = Arrivals(2, 1)
+    bells = [arrivals.waits_of(number, 1000)._bell for number in range(2)]
+
+    def rung() -> list[bool]:
+        return [bool(select.select([bell], [], [], 0)[0] and os.eventfd_read(bell)) for bell in bells]
+
+    arrivals.somebody_waits(1, 7)
+    arrivals.come(8)
+    assert rung() == [False, False]
+    arrivals.come(7)
+    assert rung() == [False, True]
+    arrivals.nobody_waits(1, 7, [9, 7 + SLOTS])
+    arrivals.come(7)
+    assert rung() == [False, True], "the other file of the same slot"
+    arrivals.nobody_waits(1, 7 + SLOTS, [9])
+    arrivals.come(7)
+    assert rung() == [False, False]
 
 
 def test_each_prefetcher_covers_its_share() -> None:

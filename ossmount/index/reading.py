@@ -33,8 +33,9 @@ from ossmount.model import (
     ObjectId,
 )
 
-_RUNS_KEPT = 64
-"""Opened runs that are kept: neighbours are asked for together, and 64 of 16 KB are a megabyte."""
+_KEPT_BYTES = 1 << 20
+"""Of opened runs that are kept: 64 of the largest, whose neighbours are asked for together, and all of a tree
+of some thousand files in small directories, which a program reads in any order."""
 
 _attributes = partial(tuple.__new__, Attributes)
 _child = partial(tuple.__new__, Child)
@@ -59,8 +60,10 @@ class LmdbIndex:
         self._ino_cursor = self._txn.cursor(handles[layout.INODES])
         self._handles = handles
         self._paging = Paging(path)
-        self._cold: Cold | None = None
         self._kept: dict[bytes, Run] = {}
+        self._kept_bytes = 0
+        self._colds: dict[Run, Cold] = {}
+        """Of the runs that are kept."""
         self._intervals = Intervals()
         self._meta: dict[str, Any] = json.loads(self._txn.get(layout.INFO_KEY, b"", db=handles[layout.META]))
         self._checksum = envelope.name_checksum(digest)
@@ -104,7 +107,7 @@ class LmdbIndex:
 
     def close(self) -> None:
         """See :class:`ossmount.protocols.Index`."""
-        self._kept.clear()
+        self._let_go()
         self._run_cursor.close()
         self._ino_cursor.close()
         self._txn.abort()
@@ -281,10 +284,16 @@ class LmdbIndex:
             data = (
                 cursor.value() if cursor.key() == key else self._txn.get(key, db=self._handles[layout.RUNS])
             )
-            if len(self._kept) >= _RUNS_KEPT:
-                self._kept.clear()
+            if self._kept_bytes >= _KEPT_BYTES:
+                self._let_go()
             run = self._kept[key] = Run(data)
+            self._kept_bytes += len(data)
         return run
+
+    def _let_go(self) -> None:
+        self._kept.clear()
+        self._colds.clear()
+        self._kept_bytes = 0
 
     def _home(self, ino: int) -> tuple[bytes, bytes]:
         """The key prefix (the parent's number) and the key of the run that holds ``ino``."""
@@ -330,9 +339,10 @@ class LmdbIndex:
         run, row = self._place(ino)
         if run.flags & HAS_DIRECTORIES and run.is_directory(row):
             raise IsADirectory(f"inode {ino} is a directory")
-        if self._cold is None or self._cold.run is not run:  # planners ask for one file after another
-            self._cold = run.cold()
-        return self._cold, row
+        cold = self._colds.get(run)
+        if cold is None:
+            cold = self._colds[run] = run.cold()
+        return cold, row
 
     def _require_directory(self, ino: int) -> None:
         if self.attributes(ino).kind is not Kind.DIRECTORY:

@@ -59,21 +59,30 @@ def open_dataset(source: str, options: argparse.Namespace) -> Any:
 
 
 class AnnouncedOrder(Sampler[int]):
-    """A shuffled order that is told to the mount before the first item is asked for."""
+    """A shuffled order that is told to the mount as soon as it is drawn.
+
+    Like PyTorch's own samplers that know their order, it is drawn by ``set_epoch``, which a program calls
+    before it begins the epoch: the mount fetches while the loader starts its workers.
+    """
 
     def __init__(self, dataset: ImageFolder, root: str) -> None:
         self._dataset = dataset
         self._root = root
+        self._order: list[int] = []
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __iter__(self) -> Any:
+        return iter(self._order)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draws the order of ``epoch`` and tells it."""
         from tests.bench.known_order import announce
 
-        order = torch.randperm(len(self._dataset)).tolist()
-        announce(self._root, [self._dataset.samples[i][0] for i in order])
-        return iter(order)
+        generator = torch.Generator().manual_seed(epoch)
+        self._order = torch.randperm(len(self._dataset), generator=generator).tolist()
+        announce(self._root, [self._dataset.samples[i][0] for i in self._order])
 
 
 def make_loader(dataset: Any, options: argparse.Namespace) -> DataLoader[Any]:
@@ -93,6 +102,8 @@ def run_epochs(dataset: Any, options: argparse.Namespace) -> None:
             say(case="gate", epoch=epoch + 1)
             sys.stdin.readline()
         images, started = 0, time.perf_counter()
+        if isinstance(loader.sampler, AnnouncedOrder):
+            loader.sampler.set_epoch(epoch)
         for batch in loader:
             images += len(batch[1])
             if options.seconds and time.perf_counter() - started > options.seconds:

@@ -204,8 +204,11 @@ class PartialBlockCache(BlockCache, Protocol):
 class ResidentBlockCache(PartialBlockCache, Protocol):
     """A block cache that knows what it can give without waiting for a disk."""
 
-    def get_resident(self, block: BlockId) -> bytes | None:
-        """As ``get``, if no disk is waited for. None says nothing but that."""
+    def get_resident(self, block: BlockId) -> bytes | memoryview | None:
+        """As ``get``, if no disk is waited for. None says nothing but that.
+
+        For one thread: a view holds these bytes until the next call only.
+        """
         ...
 
     def reading_ahead(self, blocks: Sequence[BlockId]) -> tuple[Sequence[bool], Callable[[], None]]:

@@ -147,7 +147,7 @@ class TracedReading:
     def __repr__(self) -> str:
         return f"TracedReading({self._inner!r})"
 
-    def read_nowait(self, extent: Extent, offset: int, size: int) -> bytes | None:
+    def read_nowait(self, extent: Extent, offset: int, size: int) -> bytes | memoryview | None:
         """As :meth:`ossmount.readahead.fetcher.Fetcher.read_nowait`, which is never slow."""
         return self._inner.read_nowait(extent, offset, size)
 

@@ -22,7 +22,7 @@ from ossmount.cache.files import LOCK_PATIENCE, LockBusy
 from ossmount.cache.folder import Folder
 from ossmount.cache.identity import checksum_of
 from ossmount.cache.policy import Admission
-from ossmount.cache.residency import LARGEST, Range, read_ahead, read_resident
+from ossmount.cache.residency import LARGEST, Range, ResidentReader, read_ahead
 from ossmount.cache.segments import OpenSegments, Verified
 from ossmount.cache.shares import Lease, Pending
 from ossmount.cache.statistics import CacheStatistics
@@ -65,6 +65,7 @@ class DiskCache:
         self._tell_bytes = max(min(1 << 20, capacity_bytes // 64), capacity_bytes // TELL_SHARE)
         self._writing = threading.Lock()
         self._direct = DirectWriter()
+        self._resident = ResidentReader()
         self._pid = os.getpid()
         self._resume_at = 0.0
         self._closed = False
@@ -93,7 +94,7 @@ class DiskCache:
 
     def get(self, block: BlockId) -> bytes | None:
         """The block's bytes, verified, or None."""
-        return self._counted(self._read(block, 0, block.length))
+        return self.get_range(block, 0, block.length)
 
     def get_range(self, block: BlockId, start: int, length: int) -> bytes | None:
         """Bytes ``start`` to ``start + length`` of the block (less at its end), or None.
@@ -102,7 +103,9 @@ class DiskCache:
         all of it; later ones read only the part. Segments are never overwritten, only cut to nothing, so
         verified bytes stay right as far as the disk itself does.
         """
-        return self._counted(self._read(block, start, min(length, block.length - start)))
+        data = self._read(block, start, min(length, block.length - start))
+        self._count(None if data is None else len(data))
+        return data
 
     def contains(self, block: BlockId) -> bool:
         """Whether the table knows the block in a living segment.
@@ -117,21 +120,22 @@ class DiskCache:
             self._failed("look-up", error)
             return False
 
-    def get_resident(self, block: BlockId) -> bytes | None:
-        """As :meth:`get`, if no disk is waited for. None says nothing but that."""
+    def get_resident(self, block: BlockId) -> memoryview | None:
+        """As :meth:`get`, if no disk is waited for, for one thread: the bytes stay until its next call."""
         digest = block.digest()
         try:
             found = None if self._closed or block.length > LARGEST else self._range_of(block, digest)
             if found is None:
                 return None
-            data = read_resident(found[1].file, block.length, found[1].offset)
+            data = self._resident.read(found[1].file, block.length, found[1].offset)
         except OSError as error:
             self._failed("read", error)
             return None
         if data is None or checksum_of(data, digest) != found[0].checksum:
             return None  # whatever is wrong, the long way will find
         self._pending.touched.add(found[0].segment)
-        return self._counted(data)
+        self._count(len(data))
+        return data
 
     def reading_ahead(self, blocks: Sequence[BlockId]) -> tuple[Sequence[bool], Callable[[], None]]:
         """Which of ``blocks`` it has, and what has the kernel bring those into memory.
@@ -154,17 +158,17 @@ class DiskCache:
         file = self._segments.find(place.segment)
         return None if file is None else (place, Range(file, place.offset, block.length))
 
-    def _counted(self, data: bytes | None) -> bytes | None:
+    def _count(self, found: int | None) -> None:
+        """Bytes that were found, if they were."""
         counts, pending = self._counts, self._pending
-        if data is None:
+        if found is None:
             counts.misses += 1
-            return None
+            return
         counts.hits += 1
-        counts.hit_bytes += len(data)
-        pending.traffic += len(data)
+        counts.hit_bytes += found
+        pending.traffic += found
         if pending.traffic > self._tell_bytes or time.monotonic() > self._next_tell:
             self._tell(patience=0.0)
-        return data
 
     def _read(self, block: BlockId, start: int, length: int) -> bytes | None:
         if self._closed or start < 0 or length < 0:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import xxhash
 
 
-def checksum_of(data: bytes, digest: bytes) -> int:
+def checksum_of(data: bytes | memoryview, digest: bytes) -> int:
     """xxh3_64 of ``data`` seeded with half of the block's digest.
 
     The seed binds the bytes to the identity: another block's bytes, however intact, do not verify. So a torn

@@ -26,7 +26,7 @@ REMEMBERED_REMAINDERS = 1024
 class Reading(Protocol):
     """What the file system needs of a fetcher."""
 
-    def read_nowait(self, extent: Extent, offset: int, size: int) -> bytes | None:
+    def read_nowait(self, extent: Extent, offset: int, size: int) -> bytes | memoryview | None:
         """As :meth:`ossmount.readahead.fetcher.Fetcher.read_nowait`."""
         ...
 
@@ -50,8 +50,8 @@ class Observing(Protocol):
         """A program opened the file, which had been opened before with all its bytes in place."""
         ...
 
-    def read(self, ino: int, offset: int, size: int, *, whole: bool) -> None:
-        """A READ reached this process; ``whole``: of all that the file has."""
+    def read(self, ino: int, offset: int, size: int, *, last: bool) -> None:
+        """A READ reached this process; ``last``: answered at once, and of all that the file has."""
         ...
 
     def listed(self, ino: int) -> None:
@@ -168,7 +168,7 @@ class FileSystem:
         than the indexed one: bytes of two versions never mix).
         """
         began, extent = perf_counter(), self._index.extent(ino)
-        self._note_read(ino, extent, offset, size)
+        self._note_read(ino, offset, size, last=False)
         try:
             data = await self._fetcher.read(extent, offset, size)
         except StoreError as error:
@@ -179,23 +179,26 @@ class FileSystem:
         self._handed(ino, extent, offset, data)
         return data
 
-    def read_nowait(self, ino: int, offset: int, size: int) -> bytes | None:
-        """As :meth:`read`, where nothing has to be waited for; None, uncounted, where something has."""
+    def read_nowait(self, ino: int, offset: int, size: int) -> bytes | memoryview | None:
+        """As :meth:`read`, where nothing has to be waited for; None, uncounted, where something has.
+
+        The bytes are there until the next call.
+        """
         began, extent = perf_counter(), self._index.extent(ino)
         data = self._fetcher.read_nowait(extent, offset, size)
         if data is not None:
-            self._note_read(ino, extent, offset, size)
+            self._note_read(ino, offset, size, last=len(data) == extent.length)
             self._handed(ino, extent, offset, data)
             self._seconds.observe(perf_counter() - began)
         return data
 
-    def _note_read(self, ino: int, extent: Extent, offset: int, size: int) -> None:
+    def _note_read(self, ino: int, offset: int, size: int, *, last: bool) -> None:
         if self._observer is not None:
-            self._observer.read(ino, offset, size, whole=offset == 0 and size >= extent.length)
+            self._observer.read(ino, offset, size, last=last)
         self._counts.reads += 1
         self._counts.first_reads += offset == 0
 
-    def _handed(self, ino: int, extent: Extent, offset: int, data: bytes) -> None:
+    def _handed(self, ino: int, extent: Extent, offset: int, data: bytes | memoryview) -> None:
         self._counts.read_bytes += len(data)
         if self._push and len(data) < extent.length:
             self._set_aside(ino, extent, offset + len(data))

@@ -54,8 +54,11 @@ class ServedFileSystem(Protocol):
         """
         ...
 
-    def read_nowait(self, ino: int, offset: int, size: int) -> bytes | None:
-        """As :meth:`read`, where nothing has to be waited for; None where something has."""
+    def read_nowait(self, ino: int, offset: int, size: int) -> bytes | memoryview | None:
+        """As :meth:`read`, where nothing has to be waited for; None where something has.
+
+        The bytes are there until the next call.
+        """
         ...
 
     async def read(self, ino: int, offset: int, size: int) -> bytes:

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, cast
 
 import pyfuse3
 
@@ -272,7 +272,7 @@ class Operations(pyfuse3.Operations):
             self._refuse(error)
         if rest is not None:
             self._push(fh, *rest)
-        return data
+        return cast("bytes", data)  # pyfuse3 takes a view, and answers before anything else runs
 
     async def _read_waiting(self, fh: int, off: int, size: int) -> bytes:
         self._waits()

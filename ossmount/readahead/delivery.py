@@ -131,8 +131,8 @@ class Delivery:
             if self._landings:
                 self._take_in()
 
-    def at_hand(self, block: BlockId) -> bytes | None:
-        """The block where the disk cache can give it without waiting for the disk."""
+    def at_hand(self, block: BlockId) -> bytes | memoryview | None:
+        """The block where the disk cache can give it without waiting for the disk; until the next call."""
         return None if self._near is None else self._near.get_resident(block)
 
     def bring_near(self, blocks: Sequence[BlockId]) -> Sequence[bool]:

@@ -169,20 +169,21 @@ class Fetcher:
             self.prefetch(plan.ahead, part=plan.part)
         return cut(await self._gather(extent, plan), extent.offset + offset, extent.offset + offset + size)
 
-    def read_nowait(self, extent: Extent, offset: int, size: int) -> bytes | None:
-        """As :meth:`read`, of a small file that is in memory, be it the kernel's; else None."""
+    def read_nowait(self, extent: Extent, offset: int, size: int) -> bytes | memoryview | None:
+        """As :meth:`read`, of a small file in memory, be it the kernel's, until the next call; else None."""
         size = min(size, extent.length - offset)
         if extent.length > self._settings.small_file or size <= 0:
             return None
         block = BlockId(extent.object, extent.offset, extent.length)
-        if (data := self.at_hand(block)) is not None:
+        data: bytes | memoryview | None = self.at_hand(block)
+        if data is not None:
             self._count.memory_hits += 1
         elif block in self._flights or (data := self._delivery.at_hand(block)) is None:
             return None
         else:
             self._count.cache_hits += 1
             if size < block.length:  # the rest will be asked for
-                self._memory.put(block, data)
+                self._memory.put(block, bytes(data))
         self._count.reads += 1
         self._count.bytes_read += size
         return data if size == block.length else data[offset : offset + size]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from ossmount.readahead.messages import (
@@ -34,6 +35,13 @@ remembers as lately opened."""
 
 READS_AT_ONCE = 8
 """READs, which tell that pages are gone: a new epoch must not wait long for its plan."""
+
+BUSY_AT_ONCE = 16
+"""Opens and READs of programs that do not wait, while somebody plans …"""
+
+SOON_SECONDS = 0.002
+"""… or for so long: a prefetcher takes in what it hears at most so often, and each telling costs the worker
+two system calls and may wake somebody."""
 
 LISTED_AT_ONCE = 32
 """Directories that were listed are told with the next open or READ of this process, at the latest this many
@@ -73,14 +81,22 @@ class Attention:
 class Observer:
     """Sends to every prefetcher, each over its own channel; what does not fit is dropped and counted.
 
-    Losing an observation costs a plan, never correctness. Listed directories are held back a little; while
-    ``attention`` rests, opens and READs of files that are not read on too, and of files that are opened again
-    only the number is told: to wake the prefetchers costs more than to answer.
+    Losing an observation costs a plan, never correctness. What programs do that go on at once is held back a
+    little, for they soon do more; while ``attention`` rests, more of it, and of files that are opened again
+    only the number is told: to wake the prefetchers costs more than to answer. ``clock``: seconds.
     """
 
-    def __init__(self, *channels: Channel, attention: Attention | None = None) -> None:
+    def __init__(
+        self,
+        *channels: Channel,
+        attention: Attention | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._descriptors = [descriptor_of(channel) for channel in channels]
         self._attention = attention
+        self._clock = clock
+        self._told = -SOON_SECONDS
+        """When somebody was told last."""
         self._held: list[bytes] = []
         self._reads = 0
         """Of those held."""
@@ -100,7 +116,7 @@ class Observer:
     def opened(self, ino: int, *, waits: bool = False) -> None:
         """A program opened the file; ``waits``: and will not go on before a prefetcher has heard of it."""
         self._held.append(opened_frame(ino))
-        if waits or len(self._held) >= TOLD_AT_ONCE or not self._patient:
+        if waits or not self._can_wait:
             self.flush()
 
     def reopened(self, ino: int) -> None:
@@ -117,13 +133,14 @@ class Observer:
             self._reopened = 0
         if self._held:
             held, self._held, self._reads = self._held, [], 0
+            self._told = self._clock()
             self._send(b"".join(held), len(held))
 
-    def read(self, ino: int, offset: int, size: int, *, whole: bool = False) -> None:
-        """A READ reached this process; ``whole``: of all that the file has, so that no other follows."""
+    def read(self, ino: int, offset: int, size: int, *, last: bool = False) -> None:
+        """A READ reached this process; ``last``: answered at once, and of all that the file has."""
         self._held.append(read_frame(ino, offset, size))
         self._reads += 1
-        if not whole or self._reads >= READS_AT_ONCE or not self._patient:
+        if not last or not self._can_wait:
             self.flush()
 
     def listed(self, ino: int) -> None:
@@ -146,6 +163,13 @@ class Observer:
     def withdraw(self, batch: int) -> bool:
         """Takes a batch back, or the known order (``messages.KNOWN_ORDER``); False where a pipe is full."""
         return self._tell(withdrawn_frame(batch))
+
+    @property
+    def _can_wait(self) -> bool:
+        """Whether what is held may wait for what comes next."""
+        if self._patient:
+            return len(self._held) < TOLD_AT_ONCE and self._reads < READS_AT_ONCE
+        return len(self._held) < BUSY_AT_ONCE and self._clock() - self._told < SOON_SECONDS
 
     @property
     def _patient(self) -> bool:

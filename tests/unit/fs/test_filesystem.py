@@ -35,8 +35,8 @@ class Seen:
     def reopened(self, ino: int) -> None:
         self.told.append(("reopened", ino))
 
-    def read(self, ino: int, offset: int, size: int, *, whole: bool) -> None:
-        self.told.append(("read", ino, offset, size, whole))
+    def read(self, ino: int, offset: int, size: int, *, last: bool) -> None:
+        self.told.append(("read", ino, offset, size, last))
 
     def listed(self, ino: int) -> None:
         self.told.append(("listed", ino))

@@ -17,7 +17,14 @@ from ossmount.readahead.messages import (
     Withdrawn,
     observation_pipe,
 )
-from ossmount.readahead.observer import READS_AT_ONCE, TOLD_AT_ONCE, Attention, Observer
+from ossmount.readahead.observer import (
+    BUSY_AT_ONCE,
+    READS_AT_ONCE,
+    SOON_SECONDS,
+    TOLD_AT_ONCE,
+    Attention,
+    Observer,
+)
 
 
 class Ear:
@@ -74,6 +81,30 @@ def test_every_open_is_told_while_one_of_them_plans(
     assert [ear.heard() for ear in ears] == [[Opened(5)]] * 2
 
 
+def test_who_plans_hears_of_what_goes_on_at_once_a_little_later(
+    ears: list[Ear], attention: Attention
+) -> None:
+    now = [7.0]
+    observer = Observer(*(ear.writing for ear in ears), attention=attention, clock=lambda: now[0])
+    observer.opened(1)
+    assert len(ears[1].heard()) == 1
+    observer.opened(2)
+    observer.read(2, 0, 100, last=True)
+    assert ears[1].heard() == [], "one took it in, and naps"
+    now[0] += 2 * SOON_SECONDS
+    observer.opened(3)
+    assert ears[1].heard() == [Opened(2), Read(2, 0, 100), Opened(3)]
+    for ino in range(BUSY_AT_ONCE):
+        assert ears[1].heard() == []
+        observer.opened(ino)
+    assert len(ears[1].heard()) == BUSY_AT_ONCE
+    observer.opened(4)
+    observer.read(4, 0, 100)
+    assert len(ears[1].heard()) == 2, "the program waits for its bytes"
+    observer.opened(5, waits=True)
+    assert len(ears[1].heard()) == 1
+
+
 def test_opens_are_told_together_while_nobody_plans(
     ears: list[Ear], attention: Attention, observer: Observer
 ) -> None:
@@ -124,20 +155,20 @@ def test_of_files_opened_again_the_number_is_told_with_what_comes_next(
     assert ears[0].heard() == []
 
 
-def test_reads_of_whole_files_are_told_together_but_sooner(
+def test_last_reads_are_told_together_but_sooner(
     ears: list[Ear], attention: Attention, observer: Observer
 ) -> None:
     rest(attention)
     for ino in range(1, READS_AT_ONCE):
         observer.opened(ino)
-        observer.read(ino, 0, 4096, whole=True)
+        observer.read(ino, 0, 4096, last=True)
     assert ears[0].heard() == []
-    observer.read(9, 0, 4096, whole=True)
+    observer.read(9, 0, 4096, last=True)
     assert len(ears[0].heard()) == 2 * READS_AT_ONCE - 1
-    observer.read(9, 0, 4096, whole=True)
+    observer.read(9, 0, 4096, last=True)
     assert ears[0].heard() == []
     attention.pay(0, now=True)
-    observer.read(9, 0, 4096, whole=True)
+    observer.read(9, 0, 4096)
     assert len(ears[0].heard()) == 2
 
 

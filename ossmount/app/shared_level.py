@@ -1,6 +1,6 @@
 """The log level of all processes of a mount, which may change while they run.
 
-A byte of memory that all forks share: the supervisor sets it, children look once a second.
+A byte of memory that all forks share: the supervisor sets it, children look twice a second.
 """
 
 from __future__ import annotations

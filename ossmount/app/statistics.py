@@ -1,6 +1,6 @@
 """Statistics across processes: every child publishes its counters, anyone may put them together.
 
-A child writes ``stats/<kind>-<pid>.json`` in the runtime directory once a second, and only if
+A child writes ``stats/<kind>-<pid>.json`` in the runtime directory twice a second, and only if
 something changed; a dead child's file stays, so sums never run backwards. Counters nest by room
 (``{"store": {"get_requests": 12}, …}``) and add up by name, but for the gauges of
 :mod:`ossmount.app.metrics_table`. Lists are examples (keys being fetched): of living children only.
@@ -22,7 +22,7 @@ from ossmount.app.runtime import runtime_directory, write_json
 from ossmount.errors import MountError
 from ossmount.fuse.mountpoint import resolve
 
-PUBLISH_INTERVAL = 1.0
+PUBLISH_INTERVAL = 0.5
 """Seconds between looks at the counters: fresh enough for a live view. A look costs 0.5 ms of CPU, several
 times as much where programs keep the caches of the CPU busy: every 0.2 s it was one percent of two cores."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import struct
 from pathlib import Path
@@ -17,7 +18,8 @@ from ossmount.errors import (
     NoSuchEntry,
     NotADirectory,
 )
-from ossmount.index import LmdbIndex, build, open_index
+from ossmount.index import LmdbIndex, build, open_index, reading
+from ossmount.index.runs import Run
 from ossmount.model import ROOT_INODE, EntryBatch
 from tests.unit.index.conftest import BuildIndex, entry
 
@@ -165,3 +167,31 @@ def test_paths_lead_to_inodes_and_back(make_index: BuildIndex) -> None:
     assert index.resolve(b"/a//b/") == index.resolve(b"a/b")
     with pytest.raises(NoSuchEntry, match="no such entry: 'a/q'"):
         index.resolve(b"a/q")
+
+
+def test_small_directories_stay_open_in_any_order_and_large_ones_are_bounded(
+    make_index: BuildIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+
+    def open_run(data: bytes) -> Run:
+        opened.append(len(data))
+        return Run(data)
+
+    monkeypatch.setattr(reading, "Run", open_run)
+    entries = [entry(f"d{d:03}/{f}") for d in range(150) for f in range(3)]
+    index = make_index(entries)
+    inos = [ref.ino for chunk in index.files(ROOT_INODE) for ref in chunk]
+    random.Random(1).shuffle(inos)
+    for ino in inos:
+        index.extent(ino)
+    opened.clear()
+    for ino in inos:
+        assert index.extent(ino).length == 1
+    assert opened == []
+    monkeypatch.setattr(reading, "_KEPT_BYTES", 1000)
+    bounded = make_index(entries)
+    for ino in inos:
+        assert bounded.extent(ino).length == 1
+        assert bounded._kept_bytes < 1000 + max(opened)
+    assert len(opened) > 150

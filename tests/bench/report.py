@@ -92,7 +92,8 @@ def _method() -> list[str]:
         "- *Without store*: the epoch's seconds minus the CPU seconds of the store's processes during the"
         " epoch divided by the number of cores: what the epoch would have taken had the store run elsewhere"
         " and the cores been busy throughout.",
-        "- *known order*: the program's sampler tells the mount its order before the first item.",
+        "- *known order*: the program's sampler tells the mount its order in `set_epoch`, when the epoch's"
+        " time has begun and before the loader starts its workers.",
         "- *program CPU* is the training program with its loader workers, the connectors inside it."
         " PSS and CPU are sums over all processes of a mount.",
         "",

@@ -47,14 +47,14 @@ def read_resident(file: File, length: int, offset: int) -> bytes | None:
 class ResidentReader:
     """Reads as :func:`read_resident`, for one thread: into memory that stays in the processor's caches."""
 
-    def __init__(self, largest: int = LARGEST) -> None:
-        self._buffer = memoryview(bytearray(largest))
+    def __init__(self) -> None:
+        self._buffer = memoryview(bytearray(LARGEST))
 
     def __repr__(self) -> str:
         return f"ResidentReader({len(self._buffer)})"
 
     def read(self, file: File, length: int, offset: int) -> memoryview | None:
-        """The bytes until the next call; None as :func:`read_resident`. Raises OSError."""
+        """At most ``LARGEST`` bytes, until the next call; None as :func:`read_resident`. Raises OSError."""
         view = self._buffer[:length]
         return view if _fill(view, file, offset) else None
 

@@ -264,7 +264,7 @@ class Acceptor(_TrioForPyfuse3):
 
     async def _take(self) -> None:
         while not self._stopped:
-            if self._held or self._token.take_nowait(self._number):
+            if self._token.take_nowait(self._number):
                 self._held = True
                 return
             if self._suspended or not self._token_poll.poll(PATIENCE_MS):

@@ -199,7 +199,7 @@ class Cold:
     __slots__ = (
         "_count", "_data", "_displays_at", "_etag_kind", "_etag_length", "_etags_at", "_extents_at",
         "_key_kind", "_key_prefix", "_keys_at", "_label_base", "_label_width", "_labels_at",
-        "_lengths_at", "_store_base", "_store_width", "_stores_at", "run",
+        "_lengths_at", "_run", "_store_base", "_store_width", "_stores_at",
     )  # fmt: skip
 
     _count: int
@@ -210,7 +210,7 @@ class Cold:
     _store_base: int
 
     def __init__(self, run: Run, data: bytes, start: int) -> None:
-        self.run, self._data, self._count = run, data, run.count
+        self._run, self._data, self._count = run, data, run.count
         count = run.count
         (
             self._label_width, self._store_width, self._etag_kind, self._key_kind,
@@ -243,11 +243,11 @@ class Cold:
 
     def facts(self, row: int) -> FileFacts:
         """Everything of one file's row."""
-        size = self.run._size_base
-        if self.run._size_width:
-            size += number_at(self._data, self.run._sizes_at, self.run._size_width, row)
+        size = self._run._size_base
+        if self._run._size_width:
+            size += number_at(self._data, self._run._sizes_at, self._run._size_width, row)
         offset, length = 0, size
-        if self.run.flags & layout.HAS_EXTENTS:
+        if self._run.flags & layout.HAS_EXTENTS:
             offset, length = self._number(self._extents_at, row), self._number(self._lengths_at, row)
         store = self._store_base
         if self._store_width:
@@ -270,7 +270,7 @@ class Cold:
     def key(self, row: int) -> str:
         """One row's object key."""
         if self._key_kind == layout.KEY_FOLLOWS_NAME:
-            return decode_text(self._key_prefix + self.run.sort_key(row))
+            return decode_text(self._key_prefix + self._run.sort_key(row))
         return decode_text(self._key_prefix + columns.string_at(self._data, self._keys_at, self._count, row))
 
     def etag(self, row: int) -> str:
@@ -293,13 +293,13 @@ class Cold:
 
     def display(self, row: int) -> bytes:
         """One row's display name, b"" where the component is the name."""
-        if not self.run.flags & layout.HAS_DISPLAYS:
+        if not self._run.flags & layout.HAS_DISPLAYS:
             return b""
         return columns.string_at(self._data, self._displays_at, self._count, row)
 
     def displays(self) -> dict[int, bytes]:
         """The rows that have a display name."""
-        if not self.run.flags & layout.HAS_DISPLAYS:
+        if not self._run.flags & layout.HAS_DISPLAYS:
             return {}
         texts = columns.decode_strings(self._data, self._displays_at, self._count)
         return {row: text for row, text in enumerate(texts) if text}
@@ -321,7 +321,7 @@ class Cold:
         """All rows' object keys."""
         if self._key_kind == layout.KEY_FOLLOWS_NAME:
             prefix = self._key_prefix
-            return [decode_text(prefix + name) for name in self.run.sort_keys()]
+            return [decode_text(prefix + name) for name in self._run.sort_keys()]
         texts = columns.decode_strings(self._data, self._keys_at, self._count)
         return [decode_text(self._key_prefix + text) for text in texts]
 
@@ -338,11 +338,11 @@ class Cold:
 
     def offsets(self) -> list[int]:
         """All rows' offsets in their objects."""
-        return self._numbers(self._extents_at) if self.run.flags & layout.HAS_EXTENTS else [0] * self._count
+        return self._numbers(self._extents_at) if self._run.flags & layout.HAS_EXTENTS else [0] * self._count
 
     def lengths(self) -> list[int]:
         """All rows' lengths."""
-        return self._numbers(self._lengths_at) if self.run.flags & layout.HAS_EXTENTS else self.run.sizes()
+        return self._numbers(self._lengths_at) if self._run.flags & layout.HAS_EXTENTS else self._run.sizes()
 
 
 def _label_text(data: bytes) -> str | None:

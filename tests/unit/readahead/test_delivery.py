@@ -374,6 +374,5 @@ async def test_reading_ahead_goes_on_when_all_has_come_and_gone_between_two_look
 
 async def _work_off(executor: ManualExecutor) -> None:
     while True:
-        while executor.jobs:
-            executor.run()
+        executor.run_all()
         await trio.lowlevel.checkpoint()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 
@@ -63,8 +64,8 @@ def attention() -> Attention:
 
 @pytest.fixture
 def observer(ears: list[Ear], attention: Attention) -> Observer:
-    """A worker's."""
-    return Observer(*(ear.writing for ear in ears), attention=attention)
+    """A worker's, whose programs do something once a second."""
+    return Observer(*(ear.writing for ear in ears), attention=attention, clock=itertools.count().__next__)
 
 
 def rest(attention: Attention) -> None:
@@ -168,7 +169,7 @@ def test_last_reads_are_told_together_but_sooner(
     observer.read(9, 0, 4096, last=True)
     assert ears[0].heard() == []
     attention.pay(0, now=True)
-    observer.read(9, 0, 4096)
+    observer.read(9, 0, 4096, last=True)
     assert len(ears[0].heard()) == 2
 
 

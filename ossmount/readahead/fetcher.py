@@ -165,8 +165,8 @@ class Fetcher:
         plan = self._windows.plan(extent, offset, size)
         if self._shelves is not None and (found := await self._shelves.read(extent, offset, size)):
             return found
-        if plan.ahead:
-            self.prefetch(plan.ahead, part=plan.part)
+        for part in plan.parts:
+            self.queue(part)
         return cut(await self._gather(extent, plan), extent.offset + offset, extent.offset + offset + size)
 
     def read_nowait(self, extent: Extent, offset: int, size: int) -> bytes | memoryview | None:
@@ -254,16 +254,15 @@ class Fetcher:
         self,
         blocks: Iterable[BlockId],
         arrived: Arrived | None = None,
-        part: int = 0,
         settled: Settled | None = None,
     ) -> int:
         """Queues blocks that a program may want soon; returns how many were not under way already.
 
         Does not wait, and never raises: a prefetch that fails is counted. ``arrived`` is called in a
         worker thread with each block, ``settled`` when it was offered to the cache or has failed; neither
-        for blocks that were under way. ``part``: most bytes of a GET, if less than ``part_size``.
+        for blocks that were under way.
         """
-        queued = self.queue(blocks, arrived, part, settled)
+        queued = self.queue(blocks, arrived, settled)
         self._dispatch()
         return queued
 
@@ -271,7 +270,6 @@ class Fetcher:
         self,
         blocks: Iterable[BlockId],
         arrived: Arrived | None = None,
-        part: int = 0,
         settled: Settled | None = None,
         *,
         urgent: bool = False,
@@ -279,7 +277,7 @@ class Fetcher:
     ) -> int:
         """As :meth:`prefetch`, started with its next call; ``urgent``: first, ``absent``: not on disk."""
         wanted = [b for b in blocks if b not in self._flights and self.at_hand(b) is None]
-        for span in coalesce(wanted, part or self._settings.part_size):
+        for span in coalesce(wanted, self._settings.part_size):
             flight = self._launch(span, demand=urgent, arrived=arrived)
             flight.settled, flight.absent = settled, absent
         self._count.prefetched += len(wanted)

@@ -16,8 +16,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-MAGIC = 0x6F03
-"""``o`` and version 3."""
+MAGIC = 0x6F04
+"""``o`` and version 4."""
 
 PIPE_BYTES = 1 << 20
 """What Linux lets everybody have (``/proc/sys/fs/pipe-max-size``): 60,000 observations."""
@@ -28,8 +28,8 @@ _READ = struct.Struct("<QQI")
 _INOS_PER_FRAME = (select.PIPE_BUF - _FRAME.size) // _INO.size
 
 _KIND_OPENED, _KIND_READ, _KIND_LISTED, _KIND_ORDER, _KIND_MORE, _KIND_WARM, _KIND_WITHDRAWN = range(1, 8)
-_KIND_REOPENED = 8
-_SINGLE = frozenset({_KIND_OPENED, _KIND_LISTED, _KIND_WITHDRAWN, _KIND_REOPENED})
+_KIND_REOPENED, _KIND_READ_WHOLE = 8, 9
+_SINGLE = frozenset({_KIND_OPENED, _KIND_LISTED, _KIND_WITHDRAWN, _KIND_REOPENED, _KIND_READ_WHOLE})
 """Kinds whose payload is one number."""
 
 KNOWN_ORDER = 0
@@ -49,7 +49,10 @@ class Reopened(NamedTuple):
 
 
 class Read(NamedTuple):
-    """A READ of ``size`` bytes from ``offset`` of the file ``ino`` reached a worker."""
+    """A READ of ``size`` bytes from ``offset`` of the file ``ino`` reached a worker.
+
+    Both are 0 for a small file that was answered whole: there is nothing more to plan from it.
+    """
 
     ino: int
     offset: int
@@ -95,8 +98,10 @@ def reopened_frame(count: int) -> bytes:
     return _FRAME.pack(MAGIC, _KIND_REOPENED, _INO.size) + _INO.pack(count)
 
 
-def read_frame(ino: int, offset: int, size: int) -> bytes:
+def read_frame(ino: int, offset: int = 0, size: int = 0) -> bytes:
     """Encodes :class:`Read`."""
+    if not offset and not size:
+        return _FRAME.pack(MAGIC, _KIND_READ_WHOLE, _INO.size) + _INO.pack(ino)
     return _FRAME.pack(MAGIC, _KIND_READ, _READ.size) + _READ.pack(ino, offset, size)
 
 
@@ -165,6 +170,8 @@ def _decode(kind: int, payload: bytes) -> Observation:
         return Opened(*_INO.unpack(payload))
     if kind == _KIND_READ:
         return Read(*_READ.unpack(payload))
+    if kind == _KIND_READ_WHOLE:
+        return Read(_INO.unpack(payload)[0], 0, 0)
     if kind == _KIND_LISTED:
         return Listed(*_INO.unpack(payload))
     if kind == _KIND_WITHDRAWN:

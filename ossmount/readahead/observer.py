@@ -137,8 +137,8 @@ class Observer:
             self._send(b"".join(held), len(held))
 
     def read(self, ino: int, offset: int, size: int, *, last: bool = False) -> None:
-        """A READ reached this process; ``last``: answered at once, and of all that the file has."""
-        self._held.append(read_frame(ino, offset, size))
+        """A READ reached this process; ``last``: answered at once, and of all that the small file has."""
+        self._held.append(read_frame(ino) if last else read_frame(ino, offset, size))
         self._reads += 1
         if not last or not self._can_wait:
             self.flush()

@@ -162,22 +162,32 @@ class Prefetcher:
             self._warming.withdraw(observation.batch)
 
     def _follow(self, ino: int, offset: int, size: int) -> None:
-        """Large files: fetches ahead of the stream, and pushes all but a tripwire.
+        """Large files: fetches this one's share ahead of the stream, and pushes all but a tripwire.
 
         Pushed pages are read without a word to us. So a page amid each stretch is left out: its READ says
-        that the program has come so far, while half of the stretch still lies before it.
+        that the program has come so far, while half of the stretch still lies before it. All prefetchers
+        follow the same stream: one alone is as fast as one interpreter.
         """
-        if ino % self._of != self._number or self._settings.readahead == "off":
+        if size == 0 or self._settings.readahead == "off":
             return
         extent = self._index.extent(ino)
         size = min(size, extent.length - offset)
         if extent.length <= self._settings.small_file or size <= 0:
             return
         plan = self._windows.plan(extent, offset, size)
-        if plan.ahead:
-            tripwire = plan.ahead[len(plan.ahead) // 2].offset
-            arrived = partial(self._arrived, ino, extent.offset, tripwire) if self._push else None
-            self._fetcher.prefetch(plan.ahead, arrived, plan.part)
+        own = [part for part in plan.parts if self._is_own(ino, part[0].offset - extent.offset)]
+        if not own:
+            return
+        blocks = [block for part in own for block in part]
+        tripwire = blocks[len(blocks) // 2].offset
+        arrived = partial(self._arrived, ino, extent.offset, tripwire) if self._push else None
+        for part in own:
+            self._fetcher.queue(part, arrived)
+        self._fetcher.prefetch(())
+
+    def _is_own(self, ino: int, offset: int) -> bool:
+        """Whether this prefetcher fetches the part there."""
+        return (offset // self._settings.part_size + ino) % self._of == self._number
 
     def _pump(self) -> None:
         """Fills the fetcher's room. Called when there is news, and when a flight has landed."""

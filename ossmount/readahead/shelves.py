@@ -26,7 +26,7 @@ from ossmount.model import DIGEST_BYTES, BlockId, Extent
 from ossmount.readahead.window import blocks_of
 
 SLOTS = 64
-"""Blocks on each prefetcher's shelf: those that have come and wait for the kernel and the disk, and the last
+"""Blocks on all shelves together: those that have come and wait for the kernel and the disk, and the last
 ones that did not have to. Memory is taken by use, and given back when nothing is coming."""
 
 LARGEST_BLOCK = 4 << 20
@@ -50,8 +50,9 @@ class Shelves:
     def __init__(self, prefetchers: int, block_size: int) -> None:
         self._block = block_size
         count = prefetchers if block_size <= LARGEST_BLOCK else 0
+        slots = max(1, SLOTS // max(1, count))
         self._lock = os.memfd_create("ossmount-shelves", os.MFD_CLOEXEC)
-        self._shelves = [Shelf(self._lock, number, block_size) for number in range(count)]
+        self._shelves = [Shelf(self._lock, number, block_size, slots) for number in range(count)]
         self._waits = self._in_vain = self._found = 0
 
     def __repr__(self) -> str:
@@ -112,17 +113,17 @@ class Shelves:
 class Shelf:
     """One prefetcher's. It alone writes: ``expect`` to ``put`` on its loop, ``give_back`` in any thread."""
 
-    def __init__(self, lock: int, number: int, block_size: int) -> None:
-        self._lock, self._first = lock, number * SLOTS
+    def __init__(self, lock: int, number: int, block_size: int, slots: int) -> None:
+        self._lock, self._first = lock, number * slots
         size = -(-block_size // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._slots = [mmap.mmap(-1, size) for _ in range(SLOTS)]  # shared: workers read them
+        self._slots = [mmap.mmap(-1, size) for _ in range(slots)]  # shared: workers read them
         self._number = {id(slot): i for i, slot in enumerate(self._slots)}
-        self._labels = mmap.mmap(-1, SLOTS * DIGEST_BYTES)
+        self._labels = mmap.mmap(-1, slots * DIGEST_BYTES)
         self._announced = mmap.mmap(-1, _COMING * DIGEST_BYTES)
-        self._free: deque[int] = deque(range(SLOTS))
+        self._free: deque[int] = deque(range(slots))
 
     def __repr__(self) -> str:
-        return f"Shelf({SLOTS - len(self._free)} of {SLOTS} slots in use)"
+        return f"Shelf({len(self._slots) - len(self._free)} of {len(self._slots)} slots in use)"
 
     # -- the prefetcher's side ------------------------------------------------------------------------
 
@@ -172,7 +173,7 @@ class Shelf:
     def clear(self) -> None:
         """As it was in the beginning."""
         self._announced[:] = bytes(len(self._announced))
-        for slot in range(SLOTS):
+        for slot in range(len(self._slots)):
             self._label(slot, _NOTHING)
 
     def _label(self, slot: int, digest: bytes) -> bool:

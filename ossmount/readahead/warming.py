@@ -209,7 +209,7 @@ class Warming:
             self._mailbox.post((part, blocks, ok))
 
         wanted = sorted(part.missing, key=lambda block: block.offset)
-        asked = self._fetcher.prefetch(wanted, None, self._part, settled)
+        asked = self._fetcher.prefetch(wanted, None, settled)
         if asked < len(wanted):  # the rest is in this process's memory: it is no use to others
             self._settle((part, [b for b in wanted if not self._fetcher.under_way(b)], True))
 

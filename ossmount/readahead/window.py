@@ -25,13 +25,15 @@ TOLERANCE = 2 << 20
 """Bytes by which READs of a stream may come early or late: two of the kernel's largest readaheads."""
 
 CONFIRMED = 2
-"""Reads that must follow the first one before anything is read ahead."""
+"""Reads that must follow the first one before anything is read ahead, unless that asks for a whole block from
+the beginning: so reads a program that wants all of a file."""
 
 EAGERNESS = 4
 """The window is so many times what the stream has read: it grows fivefold each time it is used up."""
 
-PARALLEL = 8
-"""GETs that a small window is cut into; a large one has parts of ``part_size``, tens of them."""
+GRADING = 8
+"""A part begins at least so many times its own length ahead of the reader, or is a single block: through a
+longer one the reader would go at the speed of one connection. Those far ahead have ``part_size``."""
 
 TOP_UP = 4
 """A window is filled up when a quarter is used up. With half of it, what is in the air lands before the
@@ -55,14 +57,18 @@ FILES = 256
 class WindowPlan:
     """What one read leads to.
 
-    ``wanted`` covers the read; ``sub`` says that it consists of sub-blocks. ``ahead`` follows the stream
-    and is fetched in GETs of up to ``part`` bytes.
+    ``wanted`` covers the read; ``sub`` says that it consists of sub-blocks. ``parts`` follow the stream, each
+    to be fetched with one GET.
     """
 
     wanted: Sequence[BlockId]
     sub: bool
-    ahead: Sequence[BlockId] = ()
-    part: int = 0
+    parts: Sequence[Sequence[BlockId]] = ()
+
+    @property
+    def ahead(self) -> Sequence[BlockId]:
+        """The blocks of all parts."""
+        return [block for part in self.parts for block in part]
 
 
 class _Stream:
@@ -70,12 +76,12 @@ class _Stream:
 
     __slots__ = ("end", "follows", "frontier", "start")
 
-    def __init__(self, start: int, end: int) -> None:
+    def __init__(self, start: int, end: int, follows: int = 0) -> None:
         self.start = start
         self.end = end
         self.frontier = 0
         """Behind what was planned; 0 where nothing was."""
-        self.follows = 0
+        self.follows = follows
 
     def takes(self, offset: int) -> bool:
         """Whether a read at ``offset`` belongs to this stream; the first that follows must be exact."""
@@ -106,8 +112,7 @@ class WindowPlanner:
         if not follows or self._largest == 0:
             return WindowPlan(wanted, sub)
         window = min(self._largest, EAGERNESS * (stream.end - stream.start))
-        part = min(self._part, max(1, window // PARALLEL // self._block) * self._block)
-        return WindowPlan(wanted, sub, self._ahead(extent, stream, window), part)
+        return WindowPlan(wanted, sub, self._graded(extent, stream, window))
 
     def _stream(self, extent: Extent, offset: int, end: int) -> _Stream:
         streams = self._files.get(extent)
@@ -124,10 +129,23 @@ class WindowPlanner:
                 streams.append(streams.pop(i))
                 _absorb(streams, stream)
                 return stream
-        streams.append(_Stream(offset, end))
+        whole = offset == 0 and end >= self._block
+        streams.append(_Stream(offset, end, CONFIRMED if whole else 0))
         if len(streams) > STREAMS_PER_FILE:
             streams.pop(0)
         return streams[-1]
+
+    def _graded(self, extent: Extent, stream: _Stream, window: int) -> list[Sequence[BlockId]]:
+        """What lies ahead in parts, the nearest the shortest, that end where parts of ``part_size`` would."""
+        parts: list[Sequence[BlockId]] = []
+        blocks = self._ahead(extent, stream, window)
+        while blocks:
+            start = blocks[0].offset - extent.offset
+            most = min(self._part - start % self._part, (start - stream.end) // GRADING)
+            count = max(1, most // self._block)
+            parts.append(blocks[:count])
+            blocks = blocks[count:]
+        return parts
 
     def _ahead(self, extent: Extent, stream: _Stream, window: int) -> list[BlockId]:
         """The next blocks, when a good part of the window has been used up."""

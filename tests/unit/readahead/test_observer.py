@@ -94,7 +94,7 @@ def test_who_plans_hears_of_what_goes_on_at_once_a_little_later(
     assert ears[1].heard() == [], "one took it in, and naps"
     now[0] += 2 * SOON_SECONDS
     observer.opened(3)
-    assert ears[1].heard() == [Opened(2), Read(2, 0, 100), Opened(3)]
+    assert ears[1].heard() == [Opened(2), Read(2, 0, 0), Opened(3)]
     for ino in range(BUSY_AT_ONCE):
         assert ears[1].heard() == []
         observer.opened(ino)

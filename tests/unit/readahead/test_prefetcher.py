@@ -4,6 +4,7 @@ import os
 import random
 import threading
 from array import array
+from functools import partial
 
 import pytest
 import trio
@@ -228,31 +229,41 @@ async def test_without_push_files_go_to_the_cache_only() -> None:
     assert len(world.cache.blocks) == len(world.inos)
 
 
-async def test_a_large_file_is_pushed_ahead_of_its_reader_but_for_the_tripwires() -> None:
+@pytest.mark.parametrize("prefetchers", [1, 2, 3])
+async def test_a_large_file_is_pushed_ahead_of_its_reader_but_for_the_tripwires(prefetchers: int) -> None:
+    """Every page once at most, whoever pushes it, and each prefetcher its share."""
     data = array("I", range(1 << 20)).tobytes()
     settings = ReadaheadSettings(small_file=1 << 16, block_size=1 << 16, part_size=1 << 19)
-    store, pages = MemoryStore("s3://b", {"big": data}), {}
-    target = store.id_of("big")
-    index = MemoryIndex([Entry(b"big", Extent(target, 0, len(data)), None, 0)])
-    fetcher = Fetcher(opener(store), DictCache(), settings, executor=ImmediateExecutor())
+    store, pushed = MemoryStore("s3://b", {"big": data}), dict[int, int]()
+    index = MemoryIndex([Entry(b"big", Extent(store.id_of("big"), 0, len(data)), None, 0)])
     lock = threading.Lock()
 
-    def push(ino: int, offset: int, part: bytes) -> bool:
+    def push(number: int, ino: int, offset: int, part: bytes) -> bool:
         with lock:
             assert data[offset : offset + len(part)] == part
-            pages.update(dict.fromkeys(range(offset // 4096, (offset + len(part)) // 4096)))
+            pages = dict.fromkeys(range(offset // 4096, (offset + len(part)) // 4096), number)
+            assert not pages.keys() & pushed.keys()
+            pushed.update(pages)
         return True
 
-    ino = index.ino(b"big")
-    subject = Prefetcher(index, fetcher, DatasetPlanner(index, settings), push, settings=settings)
+    def one(number: int) -> Prefetcher:
+        fetcher = Fetcher(opener(store), DictCache(), settings, executor=ImmediateExecutor())
+        share = (number, prefetchers)
+        planner = DatasetPlanner(index, settings, share=share)
+        return Prefetcher(index, fetcher, planner, partial(push, number), settings=settings, share=share)
+
+    ino, subjects = index.ino(b"big"), [one(number) for number in range(prefetchers)]
     reads, position = 0, 0
     while position < len(data):
-        if position // 4096 not in pages:
+        if position // 4096 not in pushed:
             reads += 1
             size = min(1 << 16, len(data) - position) if reads <= 3 else 4096
-            subject.take_in(read_frame(ino, position, size))
+            for subject in subjects:
+                subject.take_in(read_frame(ino, position, size))
             await trio.testing.wait_all_tasks_blocked()
             position += size
         else:
             position += 4096
-    assert reads <= 8
+    assert reads <= 8 * prefetchers
+    shares = [sum(of == number for of in pushed.values()) for number in range(prefetchers)]
+    assert min(shares) * 2 * prefetchers > sum(shares)

@@ -14,7 +14,9 @@ from ossmount.model import BlockId, Extent, ObjectId
 from ossmount.readahead import Fetcher
 from ossmount.readahead.window import (
     DEEPER,
+    EAGERNESS,
     FILES,
+    GRADING,
     STREAMS_PER_FILE,
     SUB_BLOCK,
     TOP_UP,
@@ -53,8 +55,9 @@ def test_a_sequential_read_soon_has_tens_of_parts_ahead() -> None:
         ahead += plan.ahead
         if plan.ahead:
             frontier = plan.ahead[-1].offset + plan.ahead[-1].length - BIG.offset
-            assert plan.part % SETTINGS.block_size == 0
-            assert 0 < plan.part <= SETTINGS.part_size
+        for part in plan.parts:
+            first, last = (block.offset - BIG.offset for block in (part[0], part[-1]))
+            assert first // SETTINGS.part_size == last // SETTINGS.part_size, "parts have common borders"
         widest = max(widest, frontier - offset)
     assert len(ahead) == len(set(ahead))
     assert span(ahead) >= BIG.length - 4 * MIB
@@ -62,11 +65,29 @@ def test_a_sequential_read_soon_has_tens_of_parts_ahead() -> None:
     assert window - SETTINGS.block_size <= widest <= window + SETTINGS.block_size
 
 
-def test_a_small_window_is_cut_into_parallel_parts() -> None:
+@pytest.mark.parametrize(("start", "size"), [(5 * MIB, MIB), (0, SUB_BLOCK)])
+def test_two_reads_must_follow_the_first(start: int, size: int) -> None:
     planner = WindowPlanner(SETTINGS)
-    plans = [planner.plan(BIG, i * MIB, MIB) for i in range(3)]
+    plans = [planner.plan(BIG, start + i * size, size) for i in range(3)]
     assert [bool(plan.ahead) for plan in plans] == [False, False, True]
-    assert plans[2].part == MIB
+
+
+def test_who_begins_with_a_whole_block_gets_the_next_ones_at_once() -> None:
+    plan = WindowPlanner(SETTINGS).plan(BIG, 0, MIB)
+    assert [[block.offset - BIG.offset for block in part] for part in plan.parts] == [
+        [i * MIB] for i in range(1, 1 + EAGERNESS)
+    ]
+
+
+def test_near_parts_are_short() -> None:
+    """Through a part of 8 MiB just ahead of it a reader would go at the speed of one connection."""
+    planner, lengths = WindowPlanner(SETTINGS), set[int]()
+    for number in range(300):
+        for part in planner.plan(BIG, number * MIB, MIB).parts:
+            distance = part[0].offset - BIG.offset - (number + 1) * MIB
+            assert len(part) == 1 or span(part) * GRADING <= distance
+            lengths.add(span(part))
+    assert {MIB, SETTINGS.part_size} <= lengths
 
 
 def test_reads_out_of_order_are_still_a_stream() -> None:

@@ -37,8 +37,8 @@ SPARE_LOOPS = 1024
 """Session loops beyond ``max_background``: foreground requests do not count there."""
 
 KEPT_BYTES = 8 << 20
-"""What a prefetcher's malloc keeps of what was freed. Else the pages of what libcurl handed over go back to the
-kernel, which clears them for what comes next: a tenth of what a large file costs."""
+"""What a prefetcher's malloc keeps of what was freed. Else the pages of what libcurl handed over go back to
+the kernel, which clears them for what comes next: a tenth of what a large file costs."""
 
 
 class Kind(StrEnum):

@@ -43,6 +43,9 @@ NAP_SECONDS = 0.002
 """Observations are taken in together at most so often: a wake-up for each would cost more than its plan,
 and one store request takes longer than this nap."""
 
+LONG_NAP_SECONDS = 0.01
+"""The same where all is planned, so that an open or a READ only says how far programs have come."""
+
 PLANS_AT_ONCE = 16
 """Rooms full of files that the disk cache has, before observations are looked at again: some 30 ms."""
 
@@ -121,7 +124,7 @@ class Prefetcher:
             if ended:
                 return
             if len(data) < CHUNK:
-                await trio.sleep(NAP_SECONDS)
+                await trio.sleep(LONG_NAP_SECONDS if self._planner.exhausted else NAP_SECONDS)
 
     def take_in(self, data: bytes) -> None:
         """Observations as they came over the wire."""

@@ -23,6 +23,7 @@ from ossmount.readahead import (
     observation_pipe,
 )
 from ossmount.readahead.messages import opened_frame, read_frame
+from ossmount.readahead.prefetcher import LONG_NAP_SECONDS, NAP_SECONDS
 from tests.support.executors import DictCache, ImmediateExecutor, ManualExecutor, NearCache
 from tests.support.memory_index import MemoryIndex
 from tests.support.memory_store import MemoryStore, fail_first, opener
@@ -119,6 +120,32 @@ async def test_what_the_disk_cache_has_is_brought_near_and_takes_no_room() -> No
     assert world.fetcher.read_nowait(world.index.extent(cached[0]), 0, 100) == world.bytes_of(cached[0])
     assert not executor.jobs
     assert world.fetcher.statistics()["cache_hits"] == 1
+
+
+@pytest.mark.parametrize(("opens", "nap"), [(0, NAP_SECONDS), (60, LONG_NAP_SECONDS)])
+async def test_it_naps_longer_when_all_is_planned(
+    opens: int, nap: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    world = World(ImmediateExecutor())
+    reading, writing = observation_pipe()
+    order = random.Random(3).sample(world.inos, len(world.inos))
+
+    async def heard_after(seconds: float) -> int:
+        await trio.sleep(seconds)
+        return world.prefetcher.statistics()["observed"]
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.prefetcher.run, reading)
+        for ino in order[:opens]:
+            os.write(writing, opened_frame(ino))
+        assert await heard_after(1) == opens
+        os.write(writing, opened_frame(order[-1]))
+        assert await heard_after(nap / 4) == opens + 1
+        os.write(writing, opened_frame(order[-2]))
+        assert await heard_after(nap / 2) == opens + 1
+        assert await heard_after(nap / 2) == opens + 2
+        os.close(writing)
+    os.close(reading)
 
 
 async def test_it_rests_when_all_is_planned_and_wakes_when_pages_are_gone() -> None:

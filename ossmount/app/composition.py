@@ -308,6 +308,7 @@ async def run_prefetcher(plan: Plan, number: int) -> None:
             warming=warming,
             arrivals=plan.arrivals,
             attention=plan.attention,
+            pages=plan.shelves.pages(number),
         )
 
         def counters() -> dict[str, Any]:

@@ -33,6 +33,7 @@ from ossmount.readahead.messages import (
     Withdrawn,
 )
 from ossmount.readahead.observer import Attention, Channel, descriptor_of
+from ossmount.readahead.shelves import PAGE, Shelf
 from ossmount.readahead.warming import Warming
 from ossmount.readahead.window import WindowPlanner
 
@@ -49,9 +50,6 @@ LONG_NAP_SECONDS = 0.01
 PLANS_AT_ONCE = 16
 """Rooms full of files that the disk cache has, before observations are looked at again: some 30 ms."""
 
-PAGE = 4096
-"""What the kernel reads at least."""
-
 CHUNK = 1 << 16
 """Bytes read from the pipe at once."""
 
@@ -61,7 +59,7 @@ class Prefetcher:
 
     ``push_budget``: bytes that may be pushed and not opened yet; beyond it files go to the cache only.
     ``warming`` takes wishes to warm; without it they are ignored. ``arrivals`` is told what is on its way,
-    ``attention`` whether every open matters.
+    ``attention`` whether every open matters. Pages that are left out of pushes are shown on ``pages``.
     """
 
     def __init__(
@@ -77,6 +75,7 @@ class Prefetcher:
         warming: Warming | None = None,
         arrivals: Arrivals | None = None,
         attention: Attention | None = None,
+        pages: Shelf | None = None,
     ) -> None:
         self._index = index
         self._fetcher = fetcher
@@ -84,6 +83,7 @@ class Prefetcher:
         self._warming = warming
         self._arrivals = arrivals
         self._attention = attention or Attention(share[1])
+        self._pages = pages
         self._settings = settings or ReadaheadSettings()
         self._push = push if self._settings.push else None
         self._push_budget = push_budget
@@ -260,6 +260,8 @@ class Prefetcher:
     def _arrived(self, ino: int, start: int, tripwire: int | None, block: BlockId, data: bytes) -> None:
         """In a worker thread: the bytes go to the kernel before the program asks for them."""
         skip = PAGE if block.offset == tripwire else 0
+        if skip and self._pages is not None:
+            self._pages.show(block, data[:skip])
         if self._push is not None and self._push(ino, block.offset - start + skip, data[skip:]):
             self._pushed += 1
         else:

@@ -4,6 +4,8 @@ A program that reads a large file faster than it comes catches up with what is p
 its READ then asks for a block that is in the air. A GET of the worker's own would bring it later than the one
 that is on its way, and the prefetcher's push would wait all the time for the READ's pages. So prefetchers
 keep blocks in memory that all processes share, and say what is coming: a READ of such a block waits for it.
+The same way they show the pages that they left out of their pushes to hear how far programs have come: long
+before such a page is read its block is on the disk, and not in the kernel's memory.
 
 Nothing depends on it: whoever finds nothing here, or waits for ``PATIENCE`` in vain, asks the store.
 
@@ -29,6 +31,12 @@ SLOTS = 64
 """Blocks on all shelves together: those that have come and wait for the kernel and the disk, and the last
 ones that did not have to. Memory is taken by use, and given back when nothing is coming."""
 
+PAGE = 4096
+"""What the kernel reads at least."""
+
+PAGES = 64
+"""Pages that each prefetcher left out and shows: those of a dozen streams."""
+
 LARGEST_BLOCK = 4 << 20
 """With larger blocks (``--block-size``) the shelves would be a quarter of a GiB: then there are none."""
 
@@ -51,8 +59,10 @@ class Shelves:
         self._block = block_size
         count = prefetchers if block_size <= LARGEST_BLOCK else 0
         slots = max(1, SLOTS // max(1, count))
+        pages = [count * slots + number * PAGES for number in range(prefetchers)]
         self._lock = os.memfd_create("ossmount-shelves", os.MFD_CLOEXEC)
-        self._shelves = [Shelf(self._lock, number, block_size, slots) for number in range(count)]
+        self._shelves = [Shelf(self._lock, number * slots, block_size, slots) for number in range(count)]
+        self._pages = [Shelf(self._lock, first, PAGE, PAGES) for first in pages]
         self._waits = self._in_vain = self._found = 0
 
     def __repr__(self) -> str:
@@ -65,13 +75,18 @@ class Shelves:
         self._shelves[number].clear()
         return self._shelves[number]
 
+    def pages(self, number: int) -> Shelf:
+        """Where prefetcher ``number`` shows pages, empty."""
+        self._pages[number].clear()
+        return self._pages[number]
+
     def statistics(self) -> dict[str, int]:
         """Blocks that READs found here, those of them that were waited for, and waits in vain."""
         return {"found": self._found, "waits": self._waits, "in_vain": self._in_vain}
 
     async def read(self, extent: Extent, offset: int, size: int) -> bytes | None:
         """``size`` bytes from ``offset``, which lie within ``extent``; None: the store is to be asked."""
-        if not self._shelves:
+        if not self._pages:
             return None
         parts: list[bytes] = []
         end = extent.offset + offset + size
@@ -104,17 +119,20 @@ class Shelves:
         return any(shelf.is_coming(digest) for shelf in self._shelves)
 
     def _copy(self, digest: bytes, start: int, stop: int) -> bytes | None:
-        for shelf in self._shelves:
+        for shelf in (*self._shelves, *self._pages):
             if (part := shelf.copy(digest, start, stop)) is not None:
                 return part
         return None
 
 
 class Shelf:
-    """One prefetcher's. It alone writes: ``expect`` to ``put`` on its loop, ``give_back`` in any thread."""
+    """One prefetcher's. It alone writes: ``expect`` to ``put`` on its loop, the rest in any thread.
 
-    def __init__(self, lock: int, number: int, block_size: int, slots: int) -> None:
-        self._lock, self._first = lock, number * slots
+    Its ``slots`` are locked with as many bytes of the file ``lock``, from ``first`` on.
+    """
+
+    def __init__(self, lock: int, first: int, block_size: int, slots: int) -> None:
+        self._lock, self._first = lock, first
         size = -(-block_size // mmap.PAGESIZE) * mmap.PAGESIZE
         self._slots = [mmap.mmap(-1, size) for _ in range(slots)]  # shared: workers read them
         self._number = {id(slot): i for i, slot in enumerate(self._slots)}
@@ -164,6 +182,13 @@ class Shelf:
         self._free.append(number)
         return True
 
+    def show(self, block: BlockId, data: bytes) -> None:
+        """The first bytes of ``block``, until as many others have been shown as there are slots."""
+        if (memory := self.take()) is not None:
+            memory[: len(data)] = data
+            self.put(block, memory)
+            self.give_back(memory)
+
     def rest(self) -> None:
         """Nothing is coming: the system gets the memory of what is not in use."""
         for slot in list(self._free):
@@ -196,9 +221,9 @@ class Shelf:
         return self._announced[place : place + DIGEST_BYTES] == digest
 
     def copy(self, digest: bytes, start: int, stop: int) -> bytes | None:
-        """Bytes ``[start, stop)`` of that block if it is here."""
+        """Bytes ``[start, stop)`` of that block if they are here."""
         place = self._labels.find(digest)
-        if place < 0 or place % DIGEST_BYTES:
+        if place < 0 or place % DIGEST_BYTES or stop > len(self._slots[0]):
             return None
         slot = place // DIGEST_BYTES
         try:

@@ -75,7 +75,7 @@ class Transfers(Protocol):
         start: int,
         length: int,
         arrived: Callable[[bytes | None], None],
-        sink: Callable[[Sequence[bytes]], None] | None = None,
+        sink: Callable[[bytes], None] | None = None,
     ) -> bool:
         """Sends the GET of ``ObjectStore.get_range``; False where it has to be made that way.
 

@@ -98,14 +98,13 @@ class Pouring:
         self._memory: mmap.mmap | None = None
         self._room = 0
 
-    def __call__(self, pieces: Sequence[bytes]) -> None:
+    def __call__(self, piece: bytes) -> None:
         """Takes the next bytes; they must not be more than the blocks have."""
-        for piece in pieces:
-            if len(piece) < self._room and self._memory is not None:  # nearly always: 16 KiB of a MiB
-                self._memory.write(piece)
-                self._room -= len(piece)
-            else:
-                self._cut(memoryview(piece))
+        if len(piece) < self._room and self._memory is not None:  # nearly always: 16 KiB of a MiB
+            self._memory.write(piece)
+            self._room -= len(piece)
+        else:
+            self._cut(memoryview(piece))
 
     def _cut(self, rest: memoryview) -> None:
         while rest:

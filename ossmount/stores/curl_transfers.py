@@ -15,7 +15,7 @@ import functools
 import select
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import certifi
 import pycurl
@@ -29,8 +29,8 @@ from ossmount.stores.etags import plain_etag
 Arrived = Callable[[bytes | None], None]
 """Is given the body, or None where the request must be made another way."""
 
-Sink = Callable[[Sequence[bytes]], None]
-"""Is given the body as it comes, some pieces at a time; ``Arrived`` then gets b""."""
+Sink = Callable[[bytes], None]
+"""Is given the body as it comes, piece by piece; ``Arrived`` then gets b""."""
 
 CONNECTIONS = 256
 """Kept open, twice the usual requests in flight; curl closes the one that was idle longest beyond that."""
@@ -67,7 +67,6 @@ class CurlTransfers:
         self._alarm = float("inf")
         self._idle: dict[bool, list[_Transfer]] = {True: [], False: []}
         self._running: dict[pycurl.Curl, _Transfer] = {}
-        self._pouring: dict[pycurl.Curl, _Transfer] = {}
         self._trust = _Trust()
 
     def __repr__(self) -> str:
@@ -91,8 +90,6 @@ class CurlTransfers:
         transfer = idle.pop() if idle else _Transfer(self._settings)
         transfer.begin(request, store, target.store, arrived, sink)
         self._running[transfer.curl] = transfer
-        if sink is not None:
-            self._pouring[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
         self._act(pycurl.SOCKET_TIMEOUT, 0)  # sends it at once instead of at the next work()
         return True
@@ -101,14 +98,11 @@ class CurlTransfers:
         """Does what can be done without waiting, and reports what has arrived."""
         for descriptor, events in self._epoll.poll(0):
             self._act(descriptor, _actions(events))
-            for transfer in self._pouring.values():
-                transfer.pour()
         if time.monotonic() >= self._alarm:
             self._act(pycurl.SOCKET_TIMEOUT, 0)
         for curl, complete in self._finished():
             self._multi.remove_handle(curl)
             transfer = self._running.pop(curl)
-            self._pouring.pop(curl, None)
             body = transfer.end(complete)
             self._trust.learn(transfer.root, body is not None)
             arrived = transfer.arrived
@@ -120,7 +114,6 @@ class CurlTransfers:
         for curl in self._running:
             self._multi.remove_handle(curl)
         self._running.clear()
-        self._pouring.clear()
         self._idle = {True: [], False: []}
         self._multi.close()
         self._epoll.close()
@@ -162,8 +155,6 @@ class _Transfer:
         self._body: list[bytes] = []
         self._headers: list[bytes] = []
         self._signing: tuple[str, str, str] | None = None
-        # Of C, as they are called for every 16 KiB.
-        curl.setopt(pycurl.WRITEFUNCTION, self._body.append)
         curl.setopt(pycurl.HEADERFUNCTION, self._headers.append)
 
     def begin(
@@ -175,6 +166,9 @@ class _Transfer:
         self.root, self.arrived, self.signed = root, arrived, request.signing is not None
         self._request, self._store = request, store
         curl = self.curl
+        # Called for every 16 KiB; what a sink takes at once is in the same memory each time, and so in the
+        # processor's caches.
+        curl.setopt(pycurl.WRITEFUNCTION, self._body.append if sink is None else self._pour)
         curl.setopt(pycurl.URL, request.url)
         curl.setopt(pycurl.HTTPHEADER, request.headers)
         curl.setopt(pycurl.MAXFILESIZE, request.length)
@@ -187,21 +181,17 @@ class _Transfer:
             curl.setopt(pycurl.USERPWD, f"{access}:{secret}")
         self._began = time.perf_counter()
 
-    def pour(self) -> None:
+    def _pour(self, piece: bytes) -> None:
         """Hands on what has come of the right answer, and drops what has come of another."""
-        if not self._body or self._sink is None:
-            return
         if self._right is None:
             self._right = self._fits(_status(self._headers))
-        self._poured += sum(map(len, self._body))
-        if self._right and self._poured <= self._request.length:
-            self._sink(self._body)
-        self._body.clear()
+        self._poured += len(piece)
+        if self._right and self._sink is not None and self._poured <= self._request.length:
+            self._sink(piece)
 
     def end(self, complete: bool) -> bytes | None:
         """The body, if it is the one that was asked for, or b"" where a sink has it."""
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
-        self.pour()
         body = b"".join(self._body) if complete and self._fits(status) else None
         size = 0 if body is None else len(body) or self._poured
         failed = body is None or size != self._request.length

@@ -50,7 +50,7 @@ class Ranges:
     def pour(self, target: ObjectId, start: int, length: int) -> tuple[bytes, list[bytes | None]]:
         """What a sink was given, and what was said at the end."""
         pieces, said = list[bytes](), list[bytes | None]()
-        assert self.transfers.start(target, start, length, said.append, pieces.extend)
+        assert self.transfers.start(target, start, length, said.append, pieces.append)
         deadline = time.monotonic() + 20
         while not said:
             assert time.monotonic() < deadline, self.transfers

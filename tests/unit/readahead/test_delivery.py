@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ from tests.support.executors import ImmediateExecutor, ManualExecutor, NearCache
 from tests.support.memory_store import MemoryStore, opener
 
 Arrived = Callable[[bytes | None], None]
-Sink = Callable[[Sequence[bytes]], None]
+Sink = Callable[[bytes], None]
 PIECE = 333
 pytestmark = pytest.mark.trio
 
@@ -65,7 +65,8 @@ class EventTransfers:
             body = self.store.get_range(target, start, length)
             if sink is not None:
                 come = len(body) * 2 // 3 if self.failing else len(body)
-                sink([body[i : min(i + PIECE, come)] for i in range(0, come, PIECE)])
+                for i in range(0, come, PIECE):
+                    sink(body[i : min(i + PIECE, come)])
                 body = b""
             arrived(None if self.failing else body)
 

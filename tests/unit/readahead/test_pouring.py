@@ -19,8 +19,8 @@ def blocks(length: int) -> list[BlockId]:
     return blocks_of(Extent(target, 0, length), 0, length, BLOCK)
 
 
-@given(st.integers(1, 1000), st.lists(st.integers(0, 350), max_size=30), st.integers(1, 4))
-def test_blocks_are_the_body_whatever_its_pieces(length: int, sizes: list[int], together: int) -> None:
+@given(st.integers(1, 1000), st.lists(st.integers(0, 350), max_size=30))
+def test_blocks_are_the_body_whatever_its_pieces(length: int, sizes: list[int]) -> None:
     body = random.Random(length).randbytes(length)
     pieces, position = [], 0
     for size in [*sizes, length]:
@@ -28,8 +28,8 @@ def test_blocks_are_the_body_whatever_its_pieces(length: int, sizes: list[int], 
         position += size
     buffers, filled = Buffers(BLOCK), list[Filled]()
     pouring = Pouring(blocks(length), buffers, filled.append)
-    for i in range(0, len(pieces), together):
-        pouring(pieces[i : i + together])
+    for piece in pieces:
+        pouring(piece)
     assert [one.block for one in filled] == blocks(length)
     assert b"".join(one.data for one in filled) == body
     for one in filled:
@@ -40,7 +40,7 @@ def test_blocks_are_the_body_whatever_its_pieces(length: int, sizes: list[int], 
 def test_memory_serves_again() -> None:
     buffers, filled = Buffers(BLOCK), list[Filled]()
     for _ in range(3):
-        Pouring(blocks(BLOCK), buffers, filled.append)([bytes(BLOCK)])
+        Pouring(blocks(BLOCK), buffers, filled.append)(bytes(BLOCK))
         buffers.give_back(filled[-1].memory)
     assert len({id(one.memory) for one in filled}) == 1
 
@@ -48,7 +48,7 @@ def test_memory_serves_again() -> None:
 def test_what_breaks_off_gives_its_memory_back() -> None:
     buffers, filled = Buffers(BLOCK), list[Filled]()
     pouring = Pouring(blocks(1000), buffers, filled.append)
-    pouring([bytes(250)])
+    pouring(bytes(250))
     assert (len(filled), buffers.lent) == (2, 3 * 4096)
     pouring.stop()
     assert buffers.lent == 2 * 4096

@@ -24,6 +24,7 @@ from ossmount.readahead import (
 )
 from ossmount.readahead.messages import opened_frame, read_frame
 from ossmount.readahead.prefetcher import LONG_NAP_SECONDS, NAP_SECONDS
+from ossmount.readahead.shelves import Shelves
 from tests.support.executors import DictCache, ImmediateExecutor, ManualExecutor, NearCache
 from tests.support.memory_index import MemoryIndex
 from tests.support.memory_store import MemoryStore, fail_first, opener
@@ -262,7 +263,9 @@ async def test_a_large_file_is_pushed_ahead_of_its_reader_but_for_the_tripwires(
     data = array("I", range(1 << 20)).tobytes()
     settings = ReadaheadSettings(small_file=1 << 16, block_size=1 << 16, part_size=1 << 19)
     store, pushed = MemoryStore("s3://b", {"big": data}), dict[int, int]()
-    index = MemoryIndex([Entry(b"big", Extent(store.id_of("big"), 0, len(data)), None, 0)])
+    extent = Extent(store.id_of("big"), 0, len(data))
+    index = MemoryIndex([Entry(b"big", extent, None, 0)])
+    shelves = Shelves(prefetchers, settings.block_size)
     lock = threading.Lock()
 
     def push(number: int, ino: int, offset: int, part: bytes) -> bool:
@@ -277,13 +280,23 @@ async def test_a_large_file_is_pushed_ahead_of_its_reader_but_for_the_tripwires(
         fetcher = Fetcher(opener(store), DictCache(), settings, executor=ImmediateExecutor())
         share = (number, prefetchers)
         planner = DatasetPlanner(index, settings, share=share)
-        return Prefetcher(index, fetcher, planner, partial(push, number), settings=settings, share=share)
+        return Prefetcher(
+            index,
+            fetcher,
+            planner,
+            partial(push, number),
+            settings=settings,
+            share=share,
+            pages=shelves.pages(number),
+        )
 
     ino, subjects = index.ino(b"big"), [one(number) for number in range(prefetchers)]
     reads, position = 0, 0
     while position < len(data):
         if position // 4096 not in pushed:
             reads += 1
+            if reads > 3:  # pages that were left out are at hand
+                assert await shelves.read(extent, position, 4096) == data[position : position + 4096]
             size = min(1 << 16, len(data) - position) if reads <= 3 else 4096
             for subject in subjects:
                 subject.take_in(read_frame(ino, position, size))
@@ -293,4 +306,5 @@ async def test_a_large_file_is_pushed_ahead_of_its_reader_but_for_the_tripwires(
             position += 4096
     assert reads <= 8 * prefetchers
     shares = [sum(of == number for of in pushed.values()) for number in range(prefetchers)]
+    os.close(shelves._lock)
     assert min(shares) * 2 * prefetchers > sum(shares)

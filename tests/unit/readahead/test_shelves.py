@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ossmount.model import BlockId, Extent, ObjectId
 from ossmount.readahead import shelves as module
-from ossmount.readahead.shelves import LARGEST_BLOCK, PATIENCE, SLOTS, Shelf, Shelves
+from ossmount.readahead.shelves import LARGEST_BLOCK, PAGE, PAGES, PATIENCE, SLOTS, Shelf, Shelves
 from ossmount.readahead.window import blocks_of
 
 BLOCK = 4096
@@ -160,3 +160,21 @@ async def test_what_rests_holds_nothing_but_what_is_in_use(shelves: Shelves) -> 
 
 async def test_there_are_none_for_very_large_blocks() -> None:
     assert Shelves(2, LARGEST_BLOCK + 1).shelf(0) is None
+
+
+@pytest.mark.parametrize("block_size", [4 * PAGE, LARGEST_BLOCK + PAGE])
+async def test_a_page_that_was_left_out_is_found_when_its_block_is_gone(block_size: int) -> None:
+    extent = EXTENT._replace(length=(PAGES + 2) * block_size)
+    blocks = blocks_of(extent, 0, extent.length, block_size)
+    shelves = Shelves(2, block_size)
+    pages = shelves.pages(1)
+    for number, block in enumerate(blocks[: PAGES + 1]):
+        pages.show(block, bytes([number]) * PAGE)
+    found = [await shelves.read(extent, number * block_size, PAGE) for number in range(len(blocks))]
+    assert found[1:-1] == [bytes([number]) * PAGE for number in range(1, PAGES + 1)]
+    assert (found[0], found[-1]) == (None, None), "the oldest has gone, the last was never shown"
+    assert await shelves.read(extent, block_size + 10, 20) == bytes([1]) * 20
+    assert await shelves.read(extent, block_size, PAGE + 1) is None, "only a page is shown"
+    shelves.pages(1)
+    assert await shelves.read(extent, block_size, PAGE) is None, "of a prefetcher that died"
+    os.close(shelves._lock)

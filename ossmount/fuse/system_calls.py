@@ -17,9 +17,6 @@ MS_RDONLY, MS_NOSUID, MS_NODEV = 1, 2, 4
 
 _PR_SET_PDEATHSIG = 1
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Parameters of glibc's ``mallopt`` (malloc.h)."""
-
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -65,15 +62,3 @@ def die_with_parent(parent: int) -> None:
     )
     if os.getppid() != parent:
         os._exit(1)
-
-
-def keep_freed_memory(count: int) -> None:
-    """Has malloc keep up to ``count`` bytes at the end of its heap, and not map memory of its own for less.
-
-    Else whoever allocates and frees what it receives has the kernel take pages away and give zeroed ones back
-    all the time. Does nothing where malloc is not glibc's.
-    """
-    mallopt = getattr(_libc, "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_TRIM_THRESHOLD, count)
-        mallopt(_M_MMAP_THRESHOLD, count)

@@ -20,7 +20,6 @@ import trio
 from ossmount import errors
 from ossmount.config import MountSettings
 from ossmount.errors import MountError, OssmountError
-from ossmount.fuse import system_calls
 from ossmount.fuse.accept import Acceptor, Token
 from ossmount.fuse.contract import Prefetch, Serve
 from ossmount.fuse.operations import Operations
@@ -35,10 +34,6 @@ pyfuse3's default of one, concurrent requests make and free them all the time.""
 
 SPARE_LOOPS = 1024
 """Session loops beyond ``max_background``: foreground requests do not count there."""
-
-KEPT_BYTES = 8 << 20
-"""What a prefetcher's malloc keeps of what was freed. Else the pages of what libcurl handed over go back to
-the kernel, which clears them for what comes next: a tenth of what a large file costs."""
 
 
 class Kind(StrEnum):
@@ -172,7 +167,6 @@ async def _fetch_ahead(number: int, plan: Plan) -> Status:
     """Runs the app's prefetcher until SIGTERM comes; one that returns has nothing to do and waits."""
     if plan.prefetch is None:
         raise MountError("a prefetcher was asked for without what it should run")
-    system_calls.keep_freed_memory(KEPT_BYTES)
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as fetching:
             await nursery.start(_on_sigterm, fetching.cancel)

@@ -63,6 +63,7 @@ class Shelves:
         self._lock = os.memfd_create("ossmount-shelves", os.MFD_CLOEXEC)
         self._shelves = [Shelf(self._lock, number * slots, block_size, slots) for number in range(count)]
         self._pages = [Shelf(self._lock, first, PAGE, PAGES) for first in pages]
+        self._searched = (*self._shelves, *self._pages)
         self._waits = self._in_vain = self._found = 0
 
     def __repr__(self) -> str:
@@ -119,7 +120,7 @@ class Shelves:
         return any(shelf.is_coming(digest) for shelf in self._shelves)
 
     def _copy(self, digest: bytes, start: int, stop: int) -> bytes | None:
-        for shelf in (*self._shelves, *self._pages):
+        for shelf in self._searched:
             if (part := shelf.copy(digest, start, stop)) is not None:
                 return part
         return None

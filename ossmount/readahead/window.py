@@ -65,11 +65,6 @@ class WindowPlan:
     sub: bool
     parts: Sequence[Sequence[BlockId]] = ()
 
-    @property
-    def ahead(self) -> Sequence[BlockId]:
-        """The blocks of all parts."""
-        return [block for part in self.parts for block in part]
-
 
 class _Stream:
     """One reader in one file; offsets within the extent."""

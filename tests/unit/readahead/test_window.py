@@ -20,6 +20,7 @@ from ossmount.readahead.window import (
     STREAMS_PER_FILE,
     SUB_BLOCK,
     TOP_UP,
+    WindowPlan,
     WindowPlanner,
     block_around,
 )
@@ -29,6 +30,10 @@ from tests.support.memory_store import MemoryStore, opener
 MIB = 1 << 20
 SETTINGS = ReadaheadSettings()
 BIG = Extent(ObjectId("s3://b", "big", "e", 1100 * MIB), 5 * MIB + 3, 1024 * MIB)
+
+
+def ahead_of(plan: WindowPlan) -> list[BlockId]:
+    return [block for part in plan.parts for block in part]
 
 
 def span(blocks: Sequence[BlockId]) -> int:
@@ -42,7 +47,7 @@ def test_random_reads_of_128_kib_fetch_no_megabytes() -> None:
     for _ in range(reads):
         plan = planner.plan(BIG, rng.randrange(0, BIG.length - SUB_BLOCK), SUB_BLOCK)
         assert span(plan.wanted) <= 2 * SUB_BLOCK
-        fetched += span(plan.wanted) + span(plan.ahead)
+        fetched += span(plan.wanted) + span(ahead_of(plan))
     assert fetched <= reads * 2 * SUB_BLOCK
 
 
@@ -52,9 +57,9 @@ def test_a_sequential_read_soon_has_tens_of_parts_ahead() -> None:
     while offset < BIG.length:
         plan = planner.plan(BIG, offset, MIB)
         offset += MIB
-        ahead += plan.ahead
-        if plan.ahead:
-            frontier = plan.ahead[-1].offset + plan.ahead[-1].length - BIG.offset
+        ahead += ahead_of(plan)
+        if ahead_of(plan):
+            frontier = ahead_of(plan)[-1].offset + ahead_of(plan)[-1].length - BIG.offset
         for part in plan.parts:
             first, last = (block.offset - BIG.offset for block in (part[0], part[-1]))
             assert first // SETTINGS.part_size == last // SETTINGS.part_size, "parts have common borders"
@@ -69,7 +74,7 @@ def test_a_sequential_read_soon_has_tens_of_parts_ahead() -> None:
 def test_two_reads_must_follow_the_first(start: int, size: int) -> None:
     planner = WindowPlanner(SETTINGS)
     plans = [planner.plan(BIG, start + i * size, size) for i in range(3)]
-    assert [bool(plan.ahead) for plan in plans] == [False, False, True]
+    assert [bool(ahead_of(plan)) for plan in plans] == [False, False, True]
 
 
 def test_who_begins_with_a_whole_block_gets_the_next_ones_at_once() -> None:
@@ -94,7 +99,7 @@ def test_reads_out_of_order_are_still_a_stream() -> None:
     planner, ahead = WindowPlanner(SETTINGS), []
     order = [0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 11]
     for i in order:
-        ahead += planner.plan(BIG, i * MIB, MIB).ahead
+        ahead += ahead_of(planner.plan(BIG, i * MIB, MIB))
     assert span(ahead) >= 20 * MIB
 
 
@@ -103,10 +108,10 @@ def test_a_stream_goes_on_at_its_frontier_when_pushed_pages_are_read_unseen() ->
     for i in range(3):
         plan = planner.plan(BIG, i * MIB, MIB)
     for _ in range(4):
-        tripwire = plan.ahead[len(plan.ahead) // 2].offset - BIG.offset
+        tripwire = ahead_of(plan)[len(ahead_of(plan)) // 2].offset - BIG.offset
         plan = planner.plan(BIG, tripwire, 4096)
-        assert plan.ahead, "the window must move on"
-    assert span(plan.ahead) > 50 * MIB
+        assert ahead_of(plan), "the window must move on"
+    assert span(ahead_of(plan)) > 50 * MIB
 
 
 def test_interleaved_readers_of_one_file_have_a_window_each() -> None:
@@ -114,14 +119,14 @@ def test_interleaved_readers_of_one_file_have_a_window_each() -> None:
     ahead: list[BlockId] = []
     for step in range(10):
         for base in bases:
-            ahead += planner.plan(BIG, base + step * MIB, MIB).ahead
+            ahead += ahead_of(planner.plan(BIG, base + step * MIB, MIB))
     assert len(ahead) == len(set(ahead))
     assert span(ahead) > 8 * 20 * MIB
 
 
 def test_without_a_window_only_what_is_read_is_wanted() -> None:
     planner = WindowPlanner(SETTINGS, largest=0)
-    assert not any(planner.plan(BIG, i * MIB, MIB).ahead for i in range(50))
+    assert not any(ahead_of(planner.plan(BIG, i * MIB, MIB)) for i in range(50))
 
 
 def test_memory_is_bounded() -> None:
@@ -155,8 +160,8 @@ def test_plans_cover_reads_with_canonical_blocks_inside_the_extent(
         first, last = plan.wanted[0], plan.wanted[-1]
         assert first.offset <= offset + start
         assert last.offset + last.length >= offset + start + size
-        assert span(plan.ahead) <= DEEPER * SMALL.max_bytes + 2 * SMALL.block_size
-        for block in (*plan.wanted, *plan.ahead):
+        assert span(ahead_of(plan)) <= DEEPER * SMALL.max_bytes + 2 * SMALL.block_size
+        for block in (*plan.wanted, *ahead_of(plan)):
             assert (block.offset - offset) % 64 == 0
             assert block.length == min(64, offset + length - block.offset)
 
@@ -200,7 +205,7 @@ def test_reads_that_come_out_of_order_are_one_stream() -> None:
     """The kernel sends two READs at once, and two processes tell of them in any order."""
     planner, ahead = WindowPlanner(SETTINGS), list[BlockId]()
     for number in (0, 2, 1, 4, 3, 5, 7, 6, 8, 9):
-        ahead += planner.plan(BIG, number * MIB, MIB).ahead
+        ahead += ahead_of(planner.plan(BIG, number * MIB, MIB))
     assert len(ahead) == len(set(ahead)), "nothing is planned twice"
     assert [block.offset for block in ahead] == sorted(block.offset for block in ahead)
 
@@ -209,6 +214,6 @@ def test_a_window_is_filled_up_long_before_it_is_used_up() -> None:
     planner, frontier = WindowPlanner(SETTINGS), 0
     for number in range(400):
         plan = planner.plan(BIG, number * MIB, MIB)
-        frontier = plan.ahead[-1].offset + MIB if plan.ahead else frontier
+        frontier = ahead_of(plan)[-1].offset + MIB if ahead_of(plan) else frontier
         if number > 150 and frontier < BIG.length:
             assert frontier - (number + 1) * MIB >= DEEPER * SETTINGS.max_bytes * (1 - 1 / TOP_UP) - MIB

@@ -27,10 +27,13 @@ from ossmount.cache.memory import MemoryCache, NullCache
 from ossmount.config import Settings
 from ossmount.fs import FileSystem, Succession
 from ossmount.fuse import pages
-from ossmount.index import open_index
+from ossmount.fuse.introducing import Introductions
+from ossmount.index import LmdbIndex, open_index
 from ossmount.model import BlockId
 from ossmount.protocols import Index, ObjectStore
 from ossmount.readahead import (
+    Acquaintance,
+    Acquaintances,
     Arrivals,
     Attention,
     DatasetPlanner,
@@ -76,6 +79,10 @@ class Plan:
     """Whether prefetchers need to hear of every open at once."""
     shelves: Shelves
     """What prefetchers have of large files, for READs that come too early."""
+    introductions: Introductions
+    """Whether prefetchers introduce files to the kernel, so that listings need not."""
+    acquaintances: Acquaintances
+    """Which files they have introduced."""
     metrics: socket.socket | None
     """Where Prometheus asks; worker 0 answers."""
 
@@ -95,8 +102,10 @@ class Plan:
         return Observer(*(writing for _, writing in self.observations), attention=self.attention)
 
 
-def plan_mount(index: Path, settings: Settings, runtime: Path) -> Plan:
+def plan_mount(index: Path, settings: Settings, runtime: Path, mountpoint: Path | None = None) -> Plan:
     """The plan of a mount, with a pipe for each prefetcher that its settings ask for.
+
+    ``mountpoint``: where prefetchers will be able to list it, if anywhere.
 
     Raises SettingsError where the address for metrics cannot be used.
     """
@@ -116,6 +125,8 @@ def plan_mount(index: Path, settings: Settings, runtime: Path) -> Plan:
         Arrivals(settings.mount.workers, count),
         Attention(count),
         Shelves(count, readahead.block_size),
+        Introductions(count if readahead.push else 0, mountpoint),
+        Acquaintances(),
         metrics,
         requests=Pace(store.max_request_rate) if store.max_request_rate > 0 else None,
         bandwidth=Pace(store.max_bandwidth) if store.max_bandwidth > 0 else None,
@@ -288,6 +299,18 @@ def _with_memory(plan: Plan, size: int) -> Plan:
     return replace(plan, settings=replace(plan.settings, cache=cache))
 
 
+def _acquaintance(plan: Plan, index: LmdbIndex, share: tuple[int, int]) -> Acquaintance | None:
+    """How a prefetcher introduces files to the kernel, if it can."""
+    introducer = plan.introductions.introducer(share[0])
+    if introducer is None:
+        return None
+
+    def introduce(directory: int, after: int) -> None:
+        introducer.introduce(index.path_of(directory), directory, after)
+
+    return Acquaintance(index, introduce, plan.acquaintances, share)
+
+
 async def run_prefetcher(plan: Plan, number: int) -> None:
     """Prefetcher ``number``: plans from the workers' observations, fetches, and pushes to the kernel."""
     share = (number, len(plan.observations))
@@ -309,6 +332,7 @@ async def run_prefetcher(plan: Plan, number: int) -> None:
             arrivals=plan.arrivals,
             attention=plan.attention,
             pages=plan.shelves.pages(number),
+            acquaintance=_acquaintance(plan, parts.index, share),
         )
 
         def counters() -> dict[str, Any]:

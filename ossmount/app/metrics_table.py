@@ -199,6 +199,12 @@ AHEAD = (
     Metric(
         "prefetched_bytes_total", "Bytes fetched by prefetchers.", C, ("prefetcher:fetcher.bytes_fetched",)
     ),
+    Metric(
+        "introductions_total",
+        "Listings by which prefetchers introduced files to the kernel.",
+        C,
+        ("prefetcher.introduced",),
+    ),
     Metric("prefetch_pending_files", "Files fetched ahead and not opened yet.", G, ("prefetcher.pending",)),
     Metric(
         "prefetch_pending_bytes",

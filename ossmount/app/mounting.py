@@ -95,6 +95,7 @@ class Mounting:
                     serve=partial(serve_worker, plan),
                     prefetchers=len(plan.observations),
                     prefetch=partial(run_prefetcher, plan),
+                    introductions=plan.introductions,
                     callbacks=Callbacks(
                         on_start=refresh.start,
                         on_hangup=refresh.request,
@@ -115,10 +116,17 @@ class Mounting:
         import_stores(roots)
         return in_child(lambda: resolve_addresses(roots, self.settings.store))
 
+    def _listable(self) -> Path | None:
+        """Where this mount's own processes can list it, if they can."""
+        mount, place = self.settings.mount, self.mountpoint
+        mine = mount.uid is None or mount.uid == os.getuid()
+        allowed = os.geteuid() == 0 or mount.dir_mode & (0o500 if mine else 0o005) in {0o500, 0o005}
+        return place.path if isinstance(place, Directory) and allowed else None
+
     def _plan(self, index: Path, record: MountRecord) -> Plan:
         """The plan, with the runtime directory made; leaves none behind where it fails."""
         try:
-            return plan_mount(index, self.settings, record.write())
+            return plan_mount(index, self.settings, record.write(), self._listable())
         except OssmountError:
             remove_record(record.mountpoint)
             raise

@@ -16,7 +16,7 @@ from ossmount.errors import NoSuchEntry, StoreError
 from ossmount.fs.incidents import Incidents
 from ossmount.fs.xattrs import xattr_of, xattrs_of
 from ossmount.histogram import Histogram
-from ossmount.model import Attributes, BlockId, Child, Extent, IndexInfo, Listing
+from ossmount.model import Attributes, BlockId, Child, Extent, IndexInfo, Kind, Listing
 from ossmount.protocols import Index
 
 REMEMBERED_REMAINDERS = 1024
@@ -52,6 +52,10 @@ class Observing(Protocol):
 
     def read(self, ino: int, offset: int, size: int, *, last: bool) -> None:
         """A READ reached this process; ``last``: answered at once, and of all that the file has."""
+        ...
+
+    def looked_up(self, ino: int) -> None:
+        """The kernel asked for the file's name: it does not know, or has forgotten, it."""
         ...
 
     def listed(self, ino: int) -> None:
@@ -127,6 +131,8 @@ class FileSystem:
         found = self._index.lookup(parent, name)
         if found is None:
             raise NoSuchEntry(f"no {name!r} in inode {parent}")
+        if self._observer is not None and found.kind is Kind.FILE:
+            self._observer.looked_up(found.ino)
         return found
 
     def attributes(self, ino: int) -> Attributes:
@@ -138,11 +144,14 @@ class FileSystem:
         """As ``Index.children``."""
         return self._index.children(ino, after)
 
+    def listed(self, ino: int) -> None:
+        """A program begins to list the directory."""
+        if self._observer is not None:
+            self._observer.listed(ino)
+
     def listing(self, ino: int, after: int = 0) -> Iterator[Listing]:
         """The children behind ``after`` in columns. Raises NoSuchEntry, NotADirectory, once iterated."""
         self._counts.readdirs += 1
-        if after == 0 and self._observer is not None:
-            self._observer.listed(ino)
         return self._index.listing(ino, after)
 
     def opened(self, ino: int) -> Callable[[], Awaitable[None]] | None:

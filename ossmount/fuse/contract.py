@@ -40,6 +40,10 @@ class ServedFileSystem(Protocol):
         """Raises NoSuchEntry."""
         ...
 
+    def listed(self, ino: int) -> None:
+        """Is told when a program begins to list the directory."""
+        ...
+
     def listing(self, ino: int, after: int) -> Iterable[Listing]:
         """Children behind the child with inode number ``after`` (0: from the first), in chunks.
 

@@ -13,6 +13,7 @@ import re
 import shutil
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ MOUNTINFO = Path("/proc/self/mountinfo")
 
 DEVICE_NUMBER = os.makedev(10, 229)
 """FUSE_MINOR of linux/miscdevice.h."""
+
+MOMENTS = (0.01, 0.1)
+"""Seconds after which a busy mount is tried again: a prefetcher may just be listing a directory."""
 
 PROBE_SECONDS = 3.0
 """How long a probing process may wait for an answer of a mount that may be dead."""
@@ -225,7 +229,13 @@ def unmount(path: Path, lazy: bool = False) -> None:
     target = resolve(path)
     if mounted_at(target) is None:
         raise MountpointUnusable(f"nothing is mounted on {target}", "see 'ossmount list'")
-    problem = _umount_directly(target, lazy) if os.geteuid() == 0 else _umount_by_helper(target, lazy)
+    umount = _umount_directly if os.geteuid() == 0 else _umount_by_helper
+    problem = umount(target, lazy)
+    for pause in MOMENTS:
+        if os.strerror(errno.EBUSY) not in problem:
+            break
+        time.sleep(pause)
+        problem = umount(target, lazy)
     if problem:
         raise MountpointUnusable(
             f"{target} cannot be unmounted: {problem}", "close what uses it, or use --lazy"

@@ -19,10 +19,12 @@ import pyfuse3
 
 from ossmount.config import MountSettings
 from ossmount.errors import NoSuchEntry, StaleInode, StoreError
+from ossmount.fuse.brief_listings import DETAILS, BriefEntry, Detail, Listers
 from ossmount.fuse.contract import ServedFileSystem
 from ossmount.fuse.errno_table import ORDINARY, errno_of, is_known
+from ossmount.fuse.introducing import Introductions
 from ossmount.fuse.throttled_log import ThrottledLog
-from ossmount.model import NAME_MAX, Attributes, Kind
+from ossmount.model import NAME_MAX, Attributes, Kind, Listing
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +107,12 @@ class Operations(pyfuse3.Operations):
         self._waited: Callable[[], None] = nothing
         self._quick: Callable[[], None] = nothing
         self._push: Callable[[int, int, bytes], object] = no_push
+        self._introductions: Introductions | None = None
+        self._listers = Listers()
         self._file = presentation.blank(presentation.file_mode)
         self._directory = presentation.blank(presentation.dir_mode, LISTING_BUFFER)
         self._negative = presentation.blank(presentation.file_mode)
+        self._name = BriefEntry.of(presentation.blank(presentation.file_mode))
         self._opened = pyfuse3.FileInfo(keep_cache=True)
         self._errors = ThrottledLog(log)
 
@@ -123,16 +128,19 @@ class Operations(pyfuse3.Operations):
         push: Callable[[int, int, bytes], object] = no_push,
         waits: Callable[[], None] = nothing,
         waited: Callable[[], None] = nothing,
+        introductions: Introductions | None = None,
     ) -> None:
         """Serves ``fs`` from now on.
 
         ``waits()`` is called when a request begins whose handler suspends (READ, and OPEN where bytes are
         on their way), ``waited()`` when it goes on, ``quick()`` when one begins that does not suspend:
         another worker may take the next one. ``push(ino, offset, data)`` receives what a read fetched
-        beyond its answer; it must not block.
+        beyond its answer; it must not block. ``introductions``: prefetchers introduce files to
+        the kernel, so that the listings of others are answered with names only.
         """
         self._fs = fs
         self._quick, self._push, self._waits, self._waited = quick, push, waits, waited
+        self._introductions = introductions if self._name is not None else None
 
     # -- names and attributes ---------------------------------------------------------------------
 
@@ -142,7 +150,10 @@ class Operations(pyfuse3.Operations):
         """LOOKUP. A name that is not there is answered with inode 0, which the kernel caches too."""
         self._quick()
         try:
-            return self._entry(self._fs.lookup(parent_inode, name))
+            found = self._fs.lookup(parent_inode, name)
+            if found.kind is Kind.FILE:
+                self._listers.looks_up(ctx.pid)
+            return self._entry(found)
         except StaleInode as error:
             self._refuse(error)
         except NoSuchEntry:
@@ -198,8 +209,13 @@ class Operations(pyfuse3.Operations):
     # -- directories ------------------------------------------------------------------------------
 
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        """OPENDIR. The handle is the inode number: it means the same to every worker."""
-        return inode
+        """OPENDIR. The handle is the inode number and what to tell: it means the same to every worker."""
+        if self._introductions is not None and self._introductions.introduces(ctx.pid):
+            return inode | Detail.ALL
+        self._fs.listed(inode)
+        if self._introductions is None or not self._introductions.work:
+            return inode | Detail.ALL
+        return inode | self._listers.opens(ctx.pid)
 
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """READDIRPLUS. The position behind a child is its inode number, so none is kept here.
@@ -215,30 +231,39 @@ class Operations(pyfuse3.Operations):
     async def releasedir(self, fh: int) -> None:
         """RELEASEDIR: nothing was kept."""
 
-    def _fill(self, ino: int, after: int, token: pyfuse3.ReaddirToken) -> None:
+    def _fill(self, fh: int, after: int, token: pyfuse3.ReaddirToken) -> None:
         """Children behind ``after`` until the kernel's buffer is full."""
+        detail = fh & DETAILS
+        brief = None if detail == Detail.ALL or (after and detail == Detail.LATER) else self._name
+        for part in self._fs.listing(fh & ~DETAILS, after):
+            if brief is None or any(part.kinds):
+                more = self._fill_in_full(part, token)
+            else:
+                more = _fill_briefly(part, brief, token)
+            if not more:
+                return
+
+    def _fill_in_full(self, part: Listing, token: pyfuse3.ReaddirToken) -> bool:
         reply = pyfuse3.readdir_reply
         file, directory = self._file, self._directory
         mtime = -1
-        for part in self._fs.listing(ino, after):
-            columns = zip(
-                part.names, part.inos, part.kinds, part.sizes, part.mtimes_ns, part.links, strict=True
-            )
-            for name, child, kind, size, mtime_ns, links in columns:
-                if kind:
-                    entry = directory
-                    entry.st_nlink = links
+        columns = zip(part.names, part.inos, part.kinds, part.sizes, part.mtimes_ns, part.links, strict=True)
+        for name, child, kind, size, mtime_ns, links in columns:
+            if kind:
+                entry = directory
+                entry.st_nlink = links
+                _set_times(entry, mtime_ns)
+            else:
+                entry = file
+                entry.st_size = size
+                entry.st_blocks = (size + 511) >> 9
+                if mtime_ns != mtime:
+                    mtime = mtime_ns
                     _set_times(entry, mtime_ns)
-                else:
-                    entry = file
-                    entry.st_size = size
-                    entry.st_blocks = (size + 511) >> 9
-                    if mtime_ns != mtime:
-                        mtime = mtime_ns
-                        _set_times(entry, mtime_ns)
-                entry.st_ino = child
-                if not reply(token, name, entry, child):
-                    return
+            entry.st_ino = child
+            if not reply(token, name, entry, child):
+                return False
+        return True
 
     # -- files ------------------------------------------------------------------------------------
 
@@ -327,6 +352,16 @@ class Operations(pyfuse3.Operations):
         elif code not in ORDINARY and not isinstance(error, StoreError):
             self._errors.log(logging.WARNING, str(error))
         raise pyfuse3.FUSEError(code) from error
+
+
+def _fill_briefly(part: Listing, brief: BriefEntry, token: pyfuse3.ReaddirToken) -> bool:
+    """Files by name only: the kernel makes no inodes of them."""
+    reply, entry, number = pyfuse3.readdir_reply, brief.entry, brief.number
+    for name, child in zip(part.names, part.inos, strict=True):
+        number[0] = child
+        if not reply(token, name, entry, child):
+            return False
+    return True
 
 
 def _set_times(entry: pyfuse3.EntryAttributes, mtime_ns: int) -> None:

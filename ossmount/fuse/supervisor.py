@@ -26,6 +26,7 @@ from ossmount.fuse.accept import Token
 from ossmount.fuse.children import Children, Death
 from ossmount.fuse.contract import Callbacks, Prefetch, Serve, Supervising
 from ossmount.fuse.errands import Errands
+from ossmount.fuse.introducing import Introductions
 from ossmount.fuse.mountpoint import Directory, Mountpoint, mounted_at
 from ossmount.fuse.session import MountSession, State
 from ossmount.fuse.swapping import GRACE_SECONDS, PATIENCE_SECONDS, Phase, Swap
@@ -51,6 +52,7 @@ def run_mount(
     serve: Serve,
     prefetchers: int = 0,
     prefetch: Prefetch | None = None,
+    introductions: Introductions | None = None,
     callbacks: Callbacks | None = None,
 ) -> int:
     """Mounts and serves until the mount ends; the exit status (0: unmounted in order).
@@ -67,7 +69,7 @@ def run_mount(
     callbacks = callbacks or Callbacks()
     session = MountSession.open(mountpoint, settings, source)
     try:
-        supervisor = Supervisor(session, settings, serve, prefetch, callbacks)
+        supervisor = Supervisor(session, settings, serve, prefetch, callbacks, introductions)
         with supervisor.signals():
             return supervisor.run(settings.workers, prefetchers)
     finally:
@@ -84,6 +86,7 @@ class Supervisor(Supervising):
         serve: Serve,
         prefetch: Prefetch | None,
         callbacks: Callbacks,
+        introductions: Introductions | None = None,
     ) -> None:
         self._session = session
         self._settings = settings
@@ -91,7 +94,7 @@ class Supervisor(Supervising):
         self._ready, ready_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._wakeup, self._wakeup_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._token = Token(settings.workers)
-        plan = Plan(settings, serve, prefetch, session.operations, self._token, ready_writer)
+        plan = Plan(settings, serve, prefetch, session.operations, self._token, ready_writer, introductions)
         self._selector = selectors.DefaultSelector()
         self._children = Children(plan, self._leave_to_supervisor)
         self._errands = Errands(self._listen, self.unwatch, self._leave_to_supervisor)

@@ -45,6 +45,17 @@ def umount(target: str, flags: int = 0) -> None:
     _check(_libc.umount2(os.fsencode(target), flags), target)
 
 
+def read_directory(directory: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
+    """``getdents64(2)``: bytes of entries read from an open directory into ``buffer``; 0 at its end.
+
+    Raises OSError.
+    """
+    count = int(_libc.getdents64(directory, buffer, ctypes.c_size_t(len(buffer))))
+    if count < 0:
+        _check(count, "getdents64")
+    return count
+
+
 def die_with_parent(parent: int) -> None:
     """Has the kernel kill this process when its parent ``parent`` ends (``PR_SET_PDEATHSIG``).
 

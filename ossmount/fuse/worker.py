@@ -22,6 +22,7 @@ from ossmount.config import MountSettings
 from ossmount.errors import MountError, OssmountError
 from ossmount.fuse.accept import Acceptor, Token
 from ossmount.fuse.contract import Prefetch, Serve
+from ossmount.fuse.introducing import Introductions
 from ossmount.fuse.operations import Operations
 from ossmount.fuse.pages import Pusher
 from ossmount.fuse.throttled_log import AnsweredTwice
@@ -63,6 +64,7 @@ class Plan:
     token: Token
     ready: int
     """Write end of the pipe in which children say that they are ready, or what is wrong."""
+    introductions: Introductions | None = None
 
 
 def report_ready(plan: Plan, number: int) -> None:
@@ -149,7 +151,12 @@ async def _work(number: int, plan: Plan) -> Status:
             await nursery.start(_on_sigterm, stop)
             pusher = Pusher()
             plan.operations.bind(
-                fs, acceptor.pass_on_if_more, pusher.push_nowait, acceptor.suspend, acceptor.resume
+                fs,
+                acceptor.pass_on_if_more,
+                pusher.push_nowait,
+                acceptor.suspend,
+                acceptor.resume,
+                plan.introductions,
             )
             report_ready(plan, number)
             await pyfuse3.main(IDLE_LOOPS, plan.settings.max_background + SPARE_LOOPS)

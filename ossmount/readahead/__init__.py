@@ -1,11 +1,12 @@
 """Reading ahead: pure planners, and the one place with threads, the fetcher.
 
-Pure (no I/O, no clock): :mod:`window`, :mod:`coalescing`, :mod:`dataset`, :mod:`hedging`,
-:mod:`concurrency`, :mod:`messages`. Doing: :mod:`fetcher` and what it is made of (:mod:`delivery`,
-:mod:`transfer`, :mod:`pouring`, :mod:`keeping`, :mod:`threads`); :mod:`prefetcher`, :mod:`warming`. Between
-processes: :mod:`observer`, :mod:`arrivals`, :mod:`shelves`. May know level 0 and trio.
+Pure (no I/O, no clock): :mod:`window`, :mod:`coalescing`, :mod:`dataset`, :mod:`acquaintance`,
+:mod:`hedging`, :mod:`concurrency`, :mod:`messages`. Doing: :mod:`fetcher` and what it is made of
+(:mod:`delivery`, :mod:`transfer`, :mod:`pouring`, :mod:`keeping`, :mod:`threads`); :mod:`prefetcher`,
+:mod:`warming`. Between processes: :mod:`observer`, :mod:`arrivals`, :mod:`shelves`. May know level 0, trio.
 """
 
+from ossmount.readahead.acquaintance import Acquaintance, Acquaintances
 from ossmount.readahead.arrivals import Arrivals
 from ossmount.readahead.dataset import DatasetPlanner
 from ossmount.readahead.fetcher import Fetcher
@@ -16,6 +17,8 @@ from ossmount.readahead.warming import Warming
 
 __all__ = [
     "KNOWN_ORDER",
+    "Acquaintance",
+    "Acquaintances",
     "Arrivals",
     "Attention",
     "DatasetPlanner",

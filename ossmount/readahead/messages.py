@@ -16,8 +16,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-MAGIC = 0x6F04
-"""``o`` and version 4."""
+MAGIC = 0x6F05
+"""``o`` and version 5."""
 
 PIPE_BYTES = 1 << 20
 """What Linux lets everybody have (``/proc/sys/fs/pipe-max-size``): 60,000 observations."""
@@ -28,8 +28,10 @@ _READ = struct.Struct("<QQI")
 _INOS_PER_FRAME = (select.PIPE_BUF - _FRAME.size) // _INO.size
 
 _KIND_OPENED, _KIND_READ, _KIND_LISTED, _KIND_ORDER, _KIND_MORE, _KIND_WARM, _KIND_WITHDRAWN = range(1, 8)
-_KIND_REOPENED, _KIND_READ_WHOLE = 8, 9
-_SINGLE = frozenset({_KIND_OPENED, _KIND_LISTED, _KIND_WITHDRAWN, _KIND_REOPENED, _KIND_READ_WHOLE})
+_KIND_REOPENED, _KIND_READ_WHOLE, _KIND_LOOKED_UP = 8, 9, 10
+_SINGLE = frozenset(
+    {_KIND_OPENED, _KIND_LISTED, _KIND_WITHDRAWN, _KIND_REOPENED, _KIND_READ_WHOLE, _KIND_LOOKED_UP}
+)
 """Kinds whose payload is one number."""
 
 KNOWN_ORDER = 0
@@ -65,6 +67,12 @@ class Listed(NamedTuple):
     ino: int
 
 
+class LookedUp(NamedTuple):
+    """The kernel asked for the name of the file ``ino``, which it does not know."""
+
+    ino: int
+
+
 class Known(NamedTuple):
     """A program will open ``inos`` in this order; ``begin`` False continues an earlier message."""
 
@@ -85,7 +93,7 @@ class Withdrawn(NamedTuple):
     batch: int
 
 
-Observation = Opened | Reopened | Read | Listed | Known | Warm | Withdrawn
+Observation = Opened | Reopened | Read | Listed | LookedUp | Known | Warm | Withdrawn
 
 
 def opened_frame(ino: int) -> bytes:
@@ -108,6 +116,11 @@ def read_frame(ino: int, offset: int = 0, size: int = 0) -> bytes:
 def listed_frame(ino: int) -> bytes:
     """Encodes :class:`Listed`."""
     return _FRAME.pack(MAGIC, _KIND_LISTED, _INO.size) + _INO.pack(ino)
+
+
+def looked_up_frame(ino: int) -> bytes:
+    """Encodes :class:`LookedUp`."""
+    return _FRAME.pack(MAGIC, _KIND_LOOKED_UP, _INO.size) + _INO.pack(ino)
 
 
 def known_frames(inos: Sequence[int], *, begin: bool = True) -> Iterator[tuple[bytes, int]]:
@@ -174,6 +187,8 @@ def _decode(kind: int, payload: bytes) -> Observation:
         return Read(_INO.unpack(payload)[0], 0, 0)
     if kind == _KIND_LISTED:
         return Listed(*_INO.unpack(payload))
+    if kind == _KIND_LOOKED_UP:
+        return LookedUp(*_INO.unpack(payload))
     if kind == _KIND_WITHDRAWN:
         return Withdrawn(*_INO.unpack(payload))
     if kind == _KIND_REOPENED:

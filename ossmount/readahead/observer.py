@@ -11,6 +11,7 @@ from typing import Protocol
 from ossmount.readahead.messages import (
     known_frames,
     listed_frame,
+    looked_up_frame,
     opened_frame,
     read_frame,
     reopened_frame,
@@ -141,6 +142,13 @@ class Observer:
         self._held.append(read_frame(ino) if last else read_frame(ino, offset, size))
         self._reads += 1
         if not last or not self._can_wait:
+            self.flush()
+
+    def looked_up(self, ino: int) -> None:
+        """The kernel asked for the name of the file: as with a READ, what it knew may be gone."""
+        self._held.append(looked_up_frame(ino))
+        self._reads += 1
+        if not self._can_wait:
             self.flush()
 
     def listed(self, ino: int) -> None:

@@ -16,6 +16,7 @@ from ossmount.config import ReadaheadSettings
 from ossmount.errors import FileSystemError
 from ossmount.model import BlockId
 from ossmount.protocols import Index
+from ossmount.readahead.acquaintance import Acquaintance
 from ossmount.readahead.arrivals import Arrivals
 from ossmount.readahead.dataset import DatasetPlanner
 from ossmount.readahead.fetcher import Fetcher
@@ -25,6 +26,7 @@ from ossmount.readahead.messages import (
     Decoder,
     Known,
     Listed,
+    LookedUp,
     Observation,
     Opened,
     Read,
@@ -76,6 +78,7 @@ class Prefetcher:
         arrivals: Arrivals | None = None,
         attention: Attention | None = None,
         pages: Shelf | None = None,
+        acquaintance: Acquaintance | None = None,
     ) -> None:
         self._index = index
         self._fetcher = fetcher
@@ -84,6 +87,7 @@ class Prefetcher:
         self._arrivals = arrivals
         self._attention = attention or Attention(share[1])
         self._pages = pages
+        self._acquaintance = acquaintance or Acquaintance(index)
         self._settings = settings or ReadaheadSettings()
         self._push = push if self._settings.push else None
         self._push_budget = push_budget
@@ -97,12 +101,13 @@ class Prefetcher:
         return f"Prefetcher({self._number}/{self._of}, {self._files} files, {self._planner!r})"
 
     def statistics(self) -> dict[str, int]:
-        """Observations, files asked for, pushes taken and refused, and the planner's gauges."""
+        """Observations, files asked for, pushes taken and refused, introductions, the planner's gauges."""
         return {
             "observed": self._observed,
             "files": self._files,
             "pushed": self._pushed,
             "push_refused": self._unpushed,
+            "introduced": self._acquaintance.introduced,
             **self._planner.statistics(),
         }
 
@@ -135,6 +140,7 @@ class Prefetcher:
             except FileSystemError:
                 continue  # of another generation, or damaged on the way: nothing to plan from
         self._pump()
+        self._acquaintance.go_on()
 
     def _note(self, observation: Observation) -> None:
         match observation:
@@ -146,23 +152,24 @@ class Prefetcher:
                 self._planner.reopened(count)
             case Listed(ino):
                 self._planner.listed(ino)
-            case Known(inos, begin):
-                self._planner.know(inos, begin=begin)
-            case Withdrawn(batch) if batch == KNOWN_ORDER:
-                self._planner.know(())
-            case Warm() | Withdrawn():
+            case LookedUp(ino):
+                self._acquaintance.miss(ino)
+            case Known() | Warm() | Withdrawn():
                 self._note_wish(observation)
             case Read(ino, offset, size):
                 self._planner.read(ino)
                 self._follow(ino, offset, size)
 
-    def _note_wish(self, observation: Warm | Withdrawn) -> None:
-        if self._warming is None:
-            return
-        if isinstance(observation, Warm):
-            self._warming.wish(observation.batch, observation.inos)
-        else:
-            self._warming.withdraw(observation.batch)
+    def _note_wish(self, observation: Known | Warm | Withdrawn) -> None:
+        match observation:
+            case Known(inos, begin):
+                self._planner.know(inos, begin=begin)
+            case Withdrawn(batch) if batch == KNOWN_ORDER:
+                self._planner.know(())
+            case Warm(batch, inos) if self._warming is not None:
+                self._warming.wish(batch, inos)
+            case Withdrawn(batch) if self._warming is not None:
+                self._warming.withdraw(batch)
 
     def _follow(self, ino: int, offset: int, size: int) -> None:
         """Large files: fetches this one's share ahead of the stream, and pushes all but a tripwire.
@@ -197,6 +204,7 @@ class Prefetcher:
         if self._fetcher.room() > 0:
             self._plan()
             self._fetcher.prefetch(())
+            self._acquaintance.go_on()
             self._attention.pay(self._number, now=not self._planner.exhausted)
             if self._arrivals is not None:
                 self._arrivals.cover(self._number, self._push is not None and self._planner.covers)
@@ -221,6 +229,8 @@ class Prefetcher:
 
     def _queue(self, ino: int, block: BlockId) -> None:
         push = self._push is not None and self._planner.pending_bytes <= self._push_budget
+        if push:
+            self._acquaintance.plan(ino)
         if self._ask(ino, block, push=push, absent=True) and push and self._arrivals is not None:
             self._arrivals.expect(ino)
 
@@ -266,6 +276,7 @@ class Prefetcher:
             self._pushed += 1
         else:
             self._unpushed += 1
+            self._acquaintance.refuse(ino)
         if self._arrivals is not None and tripwire is None:
             self._arrivals.come(ino)
 

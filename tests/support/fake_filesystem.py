@@ -107,6 +107,9 @@ class FakeFileSystem:
             return Attributes(ino, Kind.DIRECTORY, 0, MTIME_NS, 2 + subdirectories)
         return Attributes(ino, Kind.FILE, self.sizes[path], MTIME_NS, 1)
 
+    def listed(self, ino: int) -> None:
+        self._path(ino)
+
     def listing(self, ino: int, after: int) -> Iterator[Listing]:
         if ino not in self._children:
             raise NotADirectory(self._path(ino))

@@ -1,7 +1,8 @@
 """A process that mounts a fake: ``python -m tests.support.mount_process MOUNTPOINT FACTORY WORKERS``.
 
 Prints ``serving`` when the mount serves. FACTORY is ``module:function``, what ``run_mount`` calls serve;
-``--prefetch`` names a prefetcher likewise, ``--control`` a FIFO that takes the commands ``stop``,
+``--prefetch`` names a prefetcher likewise, ``--introduce`` a directory that one introduces instead (who lists
+others is told names only), ``--control`` a FIFO that takes the commands ``stop``,
 ``statistics`` and ``swap FACTORY``.
 """
 
@@ -12,13 +13,20 @@ import importlib
 import logging
 import os
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Any
+
+import trio
 
 from ossmount.config import MountSettings
 from ossmount.errors import OssmountError
 from ossmount.fuse.contract import Callbacks, Supervising
+from ossmount.fuse.introducing import Introductions
 from ossmount.fuse.mountpoint import Directory, check_device, check_directory, parse_mountpoint
 from ossmount.fuse.supervisor import run_mount
+from ossmount.model import ROOT_INODE
+from tests.support.fake_filesystem import FakeFileSystem, small_tree
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +34,16 @@ log = logging.getLogger(__name__)
 def named(text: str) -> Any:
     module, _, function = text.partition(":")
     return getattr(importlib.import_module(module), function)
+
+
+async def introduce(introductions: Introductions, directory: str, number: int) -> None:
+    """Introduces the files of ``directory`` of the small tree, and says so."""
+    ino = FakeFileSystem(small_tree()).lookup(ROOT_INODE, directory.encode()).ino
+    introducer = introductions.introducer(number)
+    assert introducer is not None
+    introducer.introduce(directory.encode(), ino, 0)
+    log.info("introduced %s", directory)
+    await trio.sleep_forever()
 
 
 def callbacks(control: str | None) -> Callbacks:
@@ -57,6 +75,7 @@ def main() -> int:
     parser.add_argument("factory", type=named)
     parser.add_argument("workers", type=int)
     parser.add_argument("--prefetch", type=named)
+    parser.add_argument("--introduce")
     parser.add_argument("--control")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.DEBUG, format="%(process)d %(name)s %(levelname)s %(message)s")
@@ -65,13 +84,18 @@ def main() -> int:
     check_device()
     if isinstance(mountpoint, Directory):
         mountpoint = check_directory(mountpoint.path)
+    introductions, prefetch = None, arguments.prefetch
+    if arguments.introduce is not None:
+        introductions = Introductions(1, Path(arguments.mountpoint))
+        prefetch = partial(introduce, introductions, arguments.introduce)
     return run_mount(
         mountpoint,
         MountSettings(workers=arguments.workers),
         source="fake://tree",
         serve=arguments.factory,
-        prefetchers=int(arguments.prefetch is not None),
-        prefetch=arguments.prefetch,
+        prefetchers=int(prefetch is not None),
+        prefetch=prefetch,
+        introductions=introductions,
         callbacks=callbacks(arguments.control),
     )
 

@@ -38,6 +38,9 @@ class Seen:
     def read(self, ino: int, offset: int, size: int, *, last: bool) -> None:
         self.told.append(("read", ino, offset, size, last))
 
+    def looked_up(self, ino: int) -> None:
+        self.told.append(("looked up", ino))
+
     def listed(self, ino: int) -> None:
         self.told.append(("listed", ino))
 
@@ -88,7 +91,18 @@ async def test_a_listing_goes_on_behind_any_child() -> None:
     rest = list(world.fs.listing(ROOT_INODE, after=world.ino("big")))
     assert [part.names for part in rest] == [[b"train"]]
     assert rest[0].inos == [world.ino("train")]
-    assert world.seen.told == [("listed", ROOT_INODE)]
+    assert world.seen.told == [], "a prefetcher lists too"
+
+
+@pytest.mark.trio
+async def test_listings_and_names_of_files_are_told() -> None:
+    world = World()
+    world.fs.listed(ROOT_INODE)
+    world.fs.lookup(ROOT_INODE, b"train")
+    found = world.fs.lookup(ROOT_INODE, b"big")
+    with pytest.raises(NoSuchEntry):
+        world.fs.lookup(ROOT_INODE, b"nothing")
+    assert world.seen.told == [("listed", ROOT_INODE), ("looked up", found.ino)]
 
 
 @pytest.mark.trio

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Awaitable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pyfuse3
@@ -13,11 +15,14 @@ import trio
 
 from ossmount.config import MountSettings
 from ossmount.errors import ObjectChanged, StoreUnavailable
+from ossmount.fuse.brief_listings import ASKS_OFTEN, Detail
+from ossmount.fuse.introducing import Introductions
 from ossmount.fuse.operations import Operations
 from ossmount.model import ROOT_INODE
 from tests.support.fake_filesystem import MTIME_NS, FakeFileSystem, content
 
-CONTEXT = cast("pyfuse3.RequestContext", None)
+THREAD = 4711
+CONTEXT = cast("pyfuse3.RequestContext", SimpleNamespace(pid=THREAD))
 SIZES = {"dir/a": 5, "dir/sub/b": 6, "file": 5000}
 
 
@@ -75,7 +80,43 @@ def test_handles_are_inode_numbers() -> None:
     operations = serving()
     opened = answer(operations.open(3, os.O_RDONLY, CONTEXT))
     assert (opened.fh, opened.keep_cache) == (3, True)
-    assert answer(operations.opendir(2, CONTEXT)) == 2
+    assert answer(operations.opendir(2, CONTEXT)) == 2 | Detail.ALL
+
+
+def test_who_introduces_is_told_all_and_others_what_they_want() -> None:
+    introductions = Introductions(1, Path("/mnt"))
+    told = list[int]()
+
+    class Told(FakeFileSystem):
+        def listed(self, ino: int) -> None:
+            told.append(ino)
+
+    operations = Operations.for_settings(MountSettings())
+    operations.bind(Told(SIZES), introductions=introductions)
+    assert answer(operations.opendir(2, CONTEXT)) == 2 | Detail.LATER
+    for _ in range(ASKS_OFTEN):
+        answer(operations.lookup(ROOT_INODE, b"file", CONTEXT))
+    assert answer(operations.opendir(2, CONTEXT)) == 2 | Detail.ALL
+    assert told == [2, 2]
+
+    introductions.begin(0, THREAD)
+    assert answer(operations.opendir(3, CONTEXT)) == 3 | Detail.ALL
+    assert told == [2, 2], "a prefetcher is no program"
+
+    introductions.begin(0, THREAD + 1)
+    introductions.fail(PermissionError("no"))
+    other = cast("pyfuse3.RequestContext", SimpleNamespace(pid=1))
+    assert answer(operations.opendir(2, other)) == 2 | Detail.ALL, "nobody would introduce what it opens"
+
+
+def test_directories_are_looked_up_by_who_only_wants_names() -> None:
+    operations = Operations.for_settings(MountSettings())
+    operations.bind(FakeFileSystem(SIZES), introductions=Introductions(1, Path("/mnt")))
+    answer(operations.opendir(2, CONTEXT))
+    for _ in range(ASKS_OFTEN):
+        answer(operations.lookup(ROOT_INODE, b"dir", CONTEXT))
+        answer(operations.lookup(ROOT_INODE, b"absent", CONTEXT))
+    assert answer(operations.opendir(2, CONTEXT)) == 2 | Detail.LATER
 
 
 def test_what_a_read_fetched_beyond_its_answer_is_pushed() -> None:

@@ -11,11 +11,13 @@ from ossmount.readahead.messages import (
     Decoder,
     Known,
     Listed,
+    LookedUp,
     Observation,
     Opened,
     Read,
     known_frames,
     listed_frame,
+    looked_up_frame,
     observation_pipe,
     opened_frame,
     read_frame,
@@ -24,7 +26,10 @@ from ossmount.readahead.observer import LISTED_AT_ONCE, Observer
 
 INO = st.integers(0, 2**64 - 1)
 OBSERVATIONS = st.one_of(
-    st.builds(Opened, INO), st.builds(Listed, INO), st.builds(Read, INO, INO, st.integers(0, 2**32 - 1))
+    st.builds(Opened, INO),
+    st.builds(Listed, INO),
+    st.builds(LookedUp, INO),
+    st.builds(Read, INO, INO, st.integers(0, 2**32 - 1)),
 )
 
 
@@ -34,6 +39,8 @@ def encode(observation: Observation) -> bytes:
             return opened_frame(ino)
         case Listed(ino):
             return listed_frame(ino)
+        case LookedUp(ino):
+            return looked_up_frame(ino)
         case Read(ino, offset, size):
             return read_frame(ino, offset, size)
     raise AssertionError(observation)

@@ -11,6 +11,7 @@ import pytest
 from ossmount.readahead.messages import (
     Decoder,
     Listed,
+    LookedUp,
     Observation,
     Opened,
     Read,
@@ -135,6 +136,17 @@ def test_whatever_else_happens_is_told_at_once_and_in_order(
     observer.opened(9)
     observer.flush()
     assert ears[0].heard() == [Opened(9)]
+
+
+def test_names_that_are_asked_for_are_told_like_reads(
+    ears: list[Ear], attention: Attention, observer: Observer
+) -> None:
+    rest(attention)
+    for ino in range(1, READS_AT_ONCE):
+        observer.looked_up(ino)
+    assert ears[0].heard() == []
+    observer.looked_up(READS_AT_ONCE)
+    assert [ear.heard() for ear in ears] == [[LookedUp(ino) for ino in range(1, READS_AT_ONCE + 1)]] * 2
 
 
 def test_of_files_opened_again_the_number_is_told_with_what_comes_next(

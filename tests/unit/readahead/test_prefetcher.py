@@ -4,6 +4,7 @@ import os
 import random
 import threading
 from array import array
+from collections import Counter
 from functools import partial
 
 import pytest
@@ -14,6 +15,7 @@ from ossmount.config import ReadaheadSettings
 from ossmount.errors import AccessDenied
 from ossmount.model import BlockId, Entry, Extent
 from ossmount.readahead import (
+    Acquaintance,
     Arrivals,
     Attention,
     DatasetPlanner,
@@ -22,7 +24,7 @@ from ossmount.readahead import (
     Prefetcher,
     observation_pipe,
 )
-from ossmount.readahead.messages import opened_frame, read_frame
+from ossmount.readahead.messages import looked_up_frame, opened_frame, read_frame
 from ossmount.readahead.prefetcher import LONG_NAP_SECONDS, NAP_SECONDS
 from ossmount.readahead.shelves import Shelves
 from tests.support.executors import DictCache, ImmediateExecutor, ManualExecutor, NearCache
@@ -68,6 +70,7 @@ class World:
         self.planner = DatasetPlanner(self.index, settings)
         self.arrivals = Arrivals(1, 1)
         self.attention = Attention(1)
+        self.introduced: list[tuple[int, int]] = []
         self.prefetcher = Prefetcher(
             self.index,
             self.fetcher,
@@ -76,6 +79,9 @@ class World:
             settings=settings,
             arrivals=self.arrivals,
             attention=self.attention,
+            acquaintance=Acquaintance(
+                self.index, lambda directory, after: self.introduced.append((directory, after))
+            ),
         )
         self.inos = [self.index.ino(key.encode()) for key in OBJECTS]
 
@@ -100,6 +106,27 @@ async def test_an_observed_epoch_ends_up_in_cache_and_kernel() -> None:
     assert all(data == world.bytes_of(ino) for ino, data in world.kernel.pages.items())
     assert len(world.cache.blocks) == len(world.kernel.pages)
     assert world.prefetcher.statistics()["observed"] == 120
+
+
+async def test_what_is_planned_is_introduced_and_again_where_the_kernel_refuses_it() -> None:
+    world = World(ImmediateExecutor())
+    world.kernel.unknown = frozenset(world.inos)
+    world.planner.know(world.inos)
+    world.prefetcher.take_in(b"")
+    await trio.testing.wait_all_tasks_blocked()
+    directories = {world.index.parent(ino) for ino in world.inos}
+    assert {directory for directory, _ in world.introduced} == directories
+    assert set(Counter(world.introduced).values()) == {2}
+    assert world.prefetcher.statistics()["introduced"] == len(world.introduced)
+    assert world.prefetcher.statistics()["push_refused"] == len(world.inos)
+
+
+async def test_a_name_that_the_kernel_asks_for_is_introduced_with_its_neighbours() -> None:
+    world = World(ImmediateExecutor())
+    world.prefetcher.take_in(looked_up_frame(world.inos[0]) + looked_up_frame(world.inos[1]))
+    assert world.introduced == [(world.index.parent(world.inos[0]), 0)]
+    world.prefetcher.take_in(looked_up_frame(10**9))
+    assert world.prefetcher.statistics()["observed"] == 3
 
 
 async def test_what_the_disk_cache_has_is_brought_near_and_takes_no_room() -> None:

@@ -41,6 +41,10 @@ def pause_before_restart(quick_deaths: int) -> float:
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (quick_deaths - 2))
 
 
+LONELY_SECONDS = 0.5
+"""How long a prefetcher may take to end once no worker is left to answer it."""
+
+
 @dataclass
 class Child:
     """A place for a process: the process may die and be replaced, kind and number stay."""
@@ -121,9 +125,9 @@ class Children:
             if child.kind is Kind.WORKER and child.number == number:
                 child.ready_at = time.monotonic()
 
-    def alive(self) -> list[Child]:
-        """Children with a process."""
-        return [child for child in self.members if child.pid is not None]
+    def alive(self, kind: Kind | None = None) -> list[Child]:
+        """Children with a process, all or those of one kind."""
+        return [child for child in self.members if child.pid is not None and kind in (None, child.kind)]
 
     def reap(self) -> Iterator[Death]:
         """Every child that has ended since the last call."""
@@ -183,13 +187,15 @@ class Children:
 
     def send(self, signum: int, kind: Kind | None = None) -> None:
         """Sends a signal to all children, or to all of one kind."""
-        for child in self.alive():
-            if kind in (None, child.kind):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child.pid or 0, signum)
+        for child in self.alive(kind):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid or 0, signum)
 
     def end(self, grace: float) -> None:
-        """Ends all: SIGTERM, and after ``grace`` seconds SIGKILL. Reaps them."""
+        """Ends all: SIGTERM, and after ``grace`` seconds SIGKILL. Reaps them.
+
+        A prefetcher may wait for an answer of the mount (:mod:`introducing`): then LONELY_SECONDS count.
+        """
         for child in self.members:
             child.restart_at = None
         self.send(signal.SIGTERM)
@@ -197,6 +203,8 @@ class Children:
         while self.alive() and time.monotonic() < deadline:
             if not list(self.reap()):
                 time.sleep(0.005)
+            elif not self.alive(Kind.WORKER):
+                deadline = min(deadline, time.monotonic() + LONELY_SECONDS)
         self.send(signal.SIGKILL)
         for child in self.alive():
             with contextlib.suppress(ChildProcessError):

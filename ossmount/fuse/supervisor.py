@@ -23,7 +23,7 @@ from ossmount.config import MountSettings
 from ossmount.errors import MountError, OssmountError
 from ossmount.fuse import kernel_knobs
 from ossmount.fuse.accept import Token
-from ossmount.fuse.children import Children, Death
+from ossmount.fuse.children import LONELY_SECONDS, Children, Death
 from ossmount.fuse.contract import Callbacks, Prefetch, Serve, Supervising
 from ossmount.fuse.errands import Errands
 from ossmount.fuse.introducing import Introductions
@@ -346,14 +346,22 @@ class Supervisor(Supervising):
     # -- generations ------------------------------------------------------------------------------
 
     def _go_on_with_swap(self) -> None:
-        """Forks the new children once no old one is left."""
+        """Forks the new children once no old one is left; prefetchers may wait for workers that are gone."""
         swap = self._swap
-        if swap is None or self._children.alive():
+        if swap is None:
+            return
+        if self._children.alive():
+            if not self._children.alive(Kind.WORKER):
+                self._timers.later(LONELY_SECONDS, partial(self._end_lonely, swap))
             return
         swap.phase = Phase.STARTING
         self._children.renew(swap.new)
         if swap.unanswered and self._session.resend():
             self._resends += 1
+
+    def _end_lonely(self, swap: Swap) -> None:
+        if self._swap is swap and swap.phase is Phase.GATHERING:
+            self._children.send(signal.SIGKILL, Kind.PREFETCHER)
 
     def _hurry(self, swap: Swap, *, last: bool = False) -> None:
         """Old children took too long: their requests are for the new ones, where the kernel can do that."""

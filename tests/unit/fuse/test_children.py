@@ -74,6 +74,24 @@ def test_a_killed_child_says_so(life: Callable[[Callable[[], int]], Children]) -
     assert str(death) == "prefetcher 0 was killed by signal 9"
 
 
+def test_prefetchers_do_not_wait_long_for_workers_that_have_ended(
+    life: Callable[[Callable[[], int]], Children], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def body(kind: Kind, number: int, plan: Plan) -> int:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if kind is Kind.PREFETCHER else signal.SIG_DFL)
+        return sleep()
+
+    children = life(sleep)
+    monkeypatch.setattr(children_module, "run_child", body)
+    children.add(Kind.PREFETCHER, 1)
+    children.add(Kind.WORKER, 1)
+    assert [len(children.alive(kind)) for kind in (None, Kind.WORKER, Kind.PREFETCHER)] == [2, 1, 1]
+    began = time.monotonic()
+    children.end(20)
+    assert time.monotonic() - began < 10
+    assert children.alive() == []
+
+
 def test_a_child_that_raises_fails(life: Callable[[Callable[[], int]], Children]) -> None:
     def body() -> int:
         raise SystemExit(0)

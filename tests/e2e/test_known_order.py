@@ -99,6 +99,23 @@ def test_ordered_files_are_in_the_page_cache_when_they_are_opened(
     mounted.umount()
 
 
+def test_files_that_nobody_has_listed_are_introduced_and_pushed(
+    mounted: CommandMount, s3_relay: Relay
+) -> None:
+    order = random.Random(7).sample(sorted(FILES), len(FILES))
+    s3_relay.delay = PATIENCE / 10  # a listing through the mount takes a hundredth of it
+    with ControlClient(mounted.path) as client:
+        client.order(order)
+        wait_for(lambda: client.stats()["counters"]["pages"]["stored"] >= len(order))
+        assert client.stats()["counters"]["prefetcher"]["introduced"] >= len("ab")
+    assert [(mounted.path / key).read_bytes() for key in order] == [FILES[key] for key in order]
+    wait_for(lambda: mounted.stats()["fs"]["opens"] == len(order))
+    counters = mounted.stats()["fs"]
+    assert counters["lookups"] <= len("ab") + len(order) // 4
+    assert counters["reads"] <= len(order) // 4, "the machine may take back some pages at any time"
+    mounted.umount()
+
+
 def test_a_file_in_the_air_is_waited_for_and_not_asked_for_again(
     mounted: CommandMount, s3_relay: Relay
 ) -> None:

@@ -305,8 +305,8 @@ def _acquaintance(plan: Plan, index: LmdbIndex, share: tuple[int, int]) -> Acqua
     if introducer is None:
         return None
 
-    def introduce(directory: int, after: int) -> None:
-        introducer.introduce(index.path_of(directory), directory, after)
+    def introduce(directory: int, after: int) -> bool:
+        return introducer.introduce(index.path_of(directory), directory, after)
 
     return Acquaintance(index, introduce, plan.acquaintances, share)
 

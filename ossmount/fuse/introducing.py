@@ -82,25 +82,28 @@ class Introducer:
     def __repr__(self) -> str:
         return f"<Introducer at {os.fsdecode(self._mountpoint)}>"
 
-    def introduce(self, path: bytes, ino: int, after: int) -> None:
-        """The kernel is told of files in the directory at ``path``, from behind the child ``after``.
+    def introduce(self, path: bytes, ino: int, after: int) -> bool:
+        """Whether the kernel was told of files in the directory at ``path``, from behind the child ``after``.
 
         ``path`` is relative to the mount, ``ino`` the directory's inode number; one that has another is left
         alone. Waits for a worker, some tenths of a millisecond.
         """
         if not self._introductions.work:
-            return
+            return False
         with contextlib.suppress(OSError):  # another generation has come, or the mount has gone
             try:
-                self._list(path, ino, after)
+                return self._list(path, ino, after)
             except PermissionError as error:
                 self._introductions.fail(error)
+        return False
 
-    def _list(self, path: bytes, ino: int, after: int) -> None:
+    def _list(self, path: bytes, ino: int, after: int) -> bool:
         directory = os.open(self._mountpoint + path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            if os.fstat(directory).st_ino == ino:
-                os.lseek(directory, after, os.SEEK_SET)
-                system_calls.read_directory(directory, self._buffer)
+            if os.fstat(directory).st_ino != ino:
+                return False
+            os.lseek(directory, after, os.SEEK_SET)
+            system_calls.read_directory(directory, self._buffer)
+            return True
         finally:
             os.close(directory)

@@ -29,16 +29,20 @@ AGAIN_SECONDS = 1.0
 """Where the kernel does not know what it was told, a stretch is introduced again at most so often: that may
 be on its way, or the kernel forgets as fast as it learns."""
 
+REPEATS, REPEATS_PER_SECOND = 256, 100
+"""Stretches that are introduced because the kernel does not know them: so many at once, then so many
+a second. Each costs as much as two files of an epoch: not worth it where few of its files are read."""
+
 REMEMBERED = 1 << 12
 """Stretches of which a prefetcher knows when it was told that they are not known."""
 
 CLAIMS = 1 << 20
 """Places for stretches that have been introduced, a byte each, of which memory holds the pages in use. Where
-two share one, the kernel's refusals tell."""
+two share one, the kernel's refusals tell; neighbours in the tree do not."""
 
-Introduce = Callable[[int, int], None]
-"""``introduce(directory, after)`` has the directory listed from behind its child ``after``. May raise
-FileSystemError."""
+Introduce = Callable[[int, int], bool]
+"""``introduce(directory, after)`` has the directory listed from behind its child ``after``; whether it was.
+May raise FileSystemError."""
 
 _Stretch = tuple[int, int]
 """Directory, and the upper bits of the inode numbers."""
@@ -52,7 +56,8 @@ class Acquaintances:
 
     def claim(self, stretch: _Stretch) -> bool:
         """Whether the caller is the first to introduce the stretch. Two at the same moment may both be."""
-        place = hash(stretch) % CLAIMS
+        directory, part = stretch
+        place = (directory // 2 + part) % CLAIMS
         if self._claims[place]:
             return False
         self._claims[place] = 1
@@ -65,7 +70,7 @@ class Acquaintance:
     def __init__(
         self,
         index: Index,
-        introduce: Introduce = lambda directory, after: None,
+        introduce: Introduce = lambda directory, after: False,
         all_of_them: Acquaintances | None = None,
         share: tuple[int, int] = (0, 1),
         clock: Callable[[], float] = time.monotonic,
@@ -78,6 +83,8 @@ class Acquaintance:
         self._waiting: deque[_Stretch] = deque()
         self._refused: deque[int] = deque(maxlen=REMEMBERED)
         self._introduced = 0
+        self._repeats, self._counted = float(REPEATS), clock()
+        """How many are left, and when that was counted."""
 
     @property
     def introduced(self) -> int:
@@ -112,13 +119,15 @@ class Acquaintance:
         while self._waiting:
             directory, part = self._waiting.popleft()
             with contextlib.suppress(FileSystemError):  # another generation has come
-                self._introduce(directory, self._before(directory, part << STRETCH))
-                self._introduced += 1
+                self._introduced += self._introduce(directory, self._before(directory, part << STRETCH))
 
     def _repeat(self, stretch: _Stretch) -> None:
         now = self._clock()
-        if now - self._missed.get(stretch, -AGAIN_SECONDS) < AGAIN_SECONDS:
+        self._repeats = min(REPEATS, self._repeats + (now - self._counted) * REPEATS_PER_SECOND)
+        self._counted = now
+        if now - self._missed.get(stretch, -AGAIN_SECONDS) < AGAIN_SECONDS or self._repeats < 1:
             return
+        self._repeats -= 1
         self._missed[stretch] = now
         self._missed.move_to_end(stretch)
         if len(self._missed) > REMEMBERED:

@@ -37,13 +37,13 @@ def test_a_directory_is_listed_if_it_is_the_one_that_is_meant(tmp_path: Path, li
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "1.jpg").touch()
     introducer = introducer_of(Introductions(1, tmp_path))
-    introducer.introduce(b"cat", (tmp_path / "cat").stat().st_ino, 0)
-    introducer.introduce(b"", tmp_path.stat().st_ino, 0)
+    assert introducer.introduce(b"cat", (tmp_path / "cat").stat().st_ino, 0)
+    assert introducer.introduce(b"", tmp_path.stat().st_ino, 0)
     assert len(listed) == 2
     assert min(listed) > 0
-    introducer.introduce(b"cat", tmp_path.stat().st_ino, 0)
-    introducer.introduce(b"dog", 1, 0)
-    introducer.introduce(b"cat/1.jpg", 1, 0)
+    assert not introducer.introduce(b"cat", tmp_path.stat().st_ino, 0)
+    assert not introducer.introduce(b"dog", 1, 0)
+    assert not introducer.introduce(b"cat/1.jpg", 1, 0)
     assert len(listed) == 2, "another generation has come, or the mount has gone"
 
 
@@ -73,10 +73,10 @@ def test_a_mount_that_may_not_be_listed_is_not_tried_again(
     introducer, ino = introducer_of(introductions), tmp_path.stat().st_ino
     monkeypatch.setattr(os, "open", refuse)
     with caplog.at_level(logging.INFO):
-        introducer.introduce(b"", ino, 0)
-        introducer.introduce(b"", ino, 0)
+        assert not introducer.introduce(b"", ino, 0)
+        assert not introducer.introduce(b"", ino, 0)
     monkeypatch.undo()
-    introducer.introduce(b"", ino, 0)
+    assert not introducer.introduce(b"", ino, 0)
     assert not introductions.work
     assert listed == []
     assert [record.getMessage() for record in caplog.records] == [

@@ -80,7 +80,7 @@ class World:
             arrivals=self.arrivals,
             attention=self.attention,
             acquaintance=Acquaintance(
-                self.index, lambda directory, after: self.introduced.append((directory, after))
+                self.index, lambda directory, after: self.introduced.append((directory, after)) is None
             ),
         )
         self.inos = [self.index.ino(key.encode()) for key in OBJECTS]

@@ -15,11 +15,11 @@ import pytest
 from ossmount.app.control import ControlClient
 from ossmount.errors import SourceError
 from ossmount.readahead.arrivals import PATIENCE
-from tests.mount.test_pushing import resident
 from tests.servers.relay import Relay
 from tests.servers.s3 import S3Server
 from tests.support.command import CommandMount, Home
 from tests.support.mounting import needs_fuse, wait_for
+from tests.support.residency import resident
 
 pytestmark = [needs_fuse, pytest.mark.fuse, pytest.mark.server]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import os
 import signal
 from collections.abc import Callable
@@ -12,6 +10,7 @@ import pytest
 
 from tests.support.fake_filesystem import content, small_tree
 from tests.support.mounting import Mounted, needs_fuse, wait_for
+from tests.support.residency import resident
 
 pytestmark = [pytest.mark.fuse, needs_fuse, pytest.mark.timeout(60)]
 
@@ -32,17 +31,6 @@ def test_the_rest_of_a_file_that_was_begun_is_pushed(mount: Mount) -> None:
         before = reads(mounted)
         assert os.pread(file.fileno(), len(expected), 0) == expected
         assert reads(mounted) == before == 1
-
-
-def resident(fd: int, size: int) -> bool:
-    """True when every page of the file is in the page cache, seen without reading any (mincore(2))."""
-    pages = -(-size // mmap.PAGESIZE)
-    states = (ctypes.c_ubyte * pages)()
-    with mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE) as mapped:
-        address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
-        result = ctypes.CDLL(None).mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), states)
-    assert result == 0
-    return all(state & 1 for state in states)
 
 
 def test_a_prefetcher_pushes_by_itself_and_is_replaced_when_it_dies(mount: Mount) -> None:

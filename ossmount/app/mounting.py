@@ -119,8 +119,8 @@ class Mounting:
     def _listable(self) -> Path | None:
         """Where this mount's own processes can list it, if they can."""
         mount, place = self.settings.mount, self.mountpoint
-        mine = mount.uid is None or mount.uid == os.getuid()
-        allowed = os.geteuid() == 0 or mount.dir_mode & (0o500 if mine else 0o005) in {0o500, 0o005}
+        needed = 0o500 if mount.uid in {None, os.getuid()} else 0o005
+        allowed = os.geteuid() == 0 or mount.dir_mode & needed == needed
         return place.path if isinstance(place, Directory) and allowed else None
 
     def _plan(self, index: Path, record: MountRecord) -> Plan:

@@ -198,12 +198,13 @@ class Children:
         """
         for child in self.members:
             child.restart_at = None
+        answered = bool(self.alive(Kind.WORKER))  # else the mount has ended, and nobody waits for it
         self.send(signal.SIGTERM)
         deadline = time.monotonic() + grace
         while self.alive() and time.monotonic() < deadline:
             if not list(self.reap()):
                 time.sleep(0.005)
-            elif not self.alive(Kind.WORKER):
+            elif answered and not self.alive(Kind.WORKER):
                 deadline = min(deadline, time.monotonic() + LONELY_SECONDS)
         self.send(signal.SIGKILL)
         for child in self.alive():

@@ -11,7 +11,6 @@ construction of an ImageFolder and the first epoch after it, before and after.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import logging
 import mmap
@@ -56,7 +55,7 @@ class Introductions:
         return thread in self._threads[: self._state]
 
     def introducer(self, number: int) -> Introducer | None:
-        """For prefetcher ``number``; None where it cannot work."""
+        """For prefetcher ``number``; None without a mountpoint."""
         return Introducer(self, number, self._mountpoint) if self._mountpoint is not None else None
 
     def begin(self, number: int, thread: int) -> None:
@@ -90,12 +89,12 @@ class Introducer:
         """
         if not self._introductions.work:
             return False
-        with contextlib.suppress(OSError):  # another generation has come, or the mount has gone
-            try:
-                return self._list(path, ino, after)
-            except PermissionError as error:
+        try:
+            return self._list(path, ino, after)
+        except OSError as error:  # or another generation has come, or the mount has gone
+            if isinstance(error, PermissionError):
                 self._introductions.fail(error)
-        return False
+            return False
 
     def _list(self, path: bytes, ino: int, after: int) -> bool:
         directory = os.open(self._mountpoint + path, os.O_RDONLY | os.O_DIRECTORY)
@@ -103,7 +102,6 @@ class Introducer:
             if os.fstat(directory).st_ino != ino:
                 return False
             os.lseek(directory, after, os.SEEK_SET)
-            system_calls.read_directory(directory, self._buffer)
-            return True
+            return system_calls.read_directory(directory, self._buffer) > 0
         finally:
             os.close(directory)

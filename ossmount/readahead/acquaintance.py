@@ -1,4 +1,4 @@
-"""Which files the kernel has been introduced to, and which it is to be. Pure.
+"""Which files the kernel has been introduced to, and which it is to be.
 
 Pages can be pushed only of inodes that the kernel knows, and a file that it does not know costs a LOOKUP when
 it is opened. Listing a directory through the mount introduces a hundred files with one request. So who plans

@@ -13,7 +13,7 @@ import fcntl
 import os
 import select
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 MAGIC = 0x6F05
@@ -29,11 +29,6 @@ _INOS_PER_FRAME = (select.PIPE_BUF - _FRAME.size) // _INO.size
 
 _KIND_OPENED, _KIND_READ, _KIND_LISTED, _KIND_ORDER, _KIND_MORE, _KIND_WARM, _KIND_WITHDRAWN = range(1, 8)
 _KIND_REOPENED, _KIND_READ_WHOLE, _KIND_LOOKED_UP = 8, 9, 10
-_SINGLE = frozenset(
-    {_KIND_OPENED, _KIND_LISTED, _KIND_WITHDRAWN, _KIND_REOPENED, _KIND_READ_WHOLE, _KIND_LOOKED_UP}
-)
-"""Kinds whose payload is one number."""
-
 KNOWN_ORDER = 0
 """The batch number by which the known order itself is withdrawn."""
 
@@ -95,32 +90,46 @@ class Withdrawn(NamedTuple):
 
 Observation = Opened | Reopened | Read | Listed | LookedUp | Known | Warm | Withdrawn
 
+_OF_ONE: Mapping[int, Callable[[int], Observation]] = {
+    _KIND_OPENED: Opened,
+    _KIND_REOPENED: Reopened,
+    _KIND_READ_WHOLE: lambda ino: Read(ino, 0, 0),
+    _KIND_LISTED: Listed,
+    _KIND_LOOKED_UP: LookedUp,
+    _KIND_WITHDRAWN: Withdrawn,
+}
+"""Kinds whose payload is one number."""
+
+
+def _frame_of_one(kind: int, number: int) -> bytes:
+    return _FRAME.pack(MAGIC, kind, _INO.size) + _INO.pack(number)
+
 
 def opened_frame(ino: int) -> bytes:
     """Encodes :class:`Opened`."""
-    return _FRAME.pack(MAGIC, _KIND_OPENED, _INO.size) + _INO.pack(ino)
+    return _frame_of_one(_KIND_OPENED, ino)
 
 
 def reopened_frame(count: int) -> bytes:
     """Encodes :class:`Reopened`."""
-    return _FRAME.pack(MAGIC, _KIND_REOPENED, _INO.size) + _INO.pack(count)
+    return _frame_of_one(_KIND_REOPENED, count)
 
 
 def read_frame(ino: int, offset: int = 0, size: int = 0) -> bytes:
     """Encodes :class:`Read`."""
     if not offset and not size:
-        return _FRAME.pack(MAGIC, _KIND_READ_WHOLE, _INO.size) + _INO.pack(ino)
+        return _frame_of_one(_KIND_READ_WHOLE, ino)
     return _FRAME.pack(MAGIC, _KIND_READ, _READ.size) + _READ.pack(ino, offset, size)
 
 
 def listed_frame(ino: int) -> bytes:
     """Encodes :class:`Listed`."""
-    return _FRAME.pack(MAGIC, _KIND_LISTED, _INO.size) + _INO.pack(ino)
+    return _frame_of_one(_KIND_LISTED, ino)
 
 
 def looked_up_frame(ino: int) -> bytes:
     """Encodes :class:`LookedUp`."""
-    return _FRAME.pack(MAGIC, _KIND_LOOKED_UP, _INO.size) + _INO.pack(ino)
+    return _frame_of_one(_KIND_LOOKED_UP, ino)
 
 
 def known_frames(inos: Sequence[int], *, begin: bool = True) -> Iterator[tuple[bytes, int]]:
@@ -143,7 +152,7 @@ def warm_frames(batch: int, inos: Sequence[int]) -> Iterator[tuple[bytes, int]]:
 
 def withdrawn_frame(batch: int) -> bytes:
     """Encodes :class:`Withdrawn`."""
-    return _FRAME.pack(MAGIC, _KIND_WITHDRAWN, _INO.size) + _INO.pack(batch)
+    return _frame_of_one(_KIND_WITHDRAWN, batch)
 
 
 class Decoder:
@@ -172,27 +181,17 @@ class Decoder:
 def _plausible(kind: int, length: int) -> bool:
     if kind == _KIND_READ:
         return length == _READ.size
-    if kind in _SINGLE:
+    if kind in _OF_ONE:
         return length == _INO.size
     fits = 0 < length <= select.PIPE_BUF and length % _INO.size == 0
     return kind in {_KIND_ORDER, _KIND_MORE, _KIND_WARM} and fits
 
 
 def _decode(kind: int, payload: bytes) -> Observation:
-    if kind == _KIND_OPENED:
-        return Opened(*_INO.unpack(payload))
+    if (of_one := _OF_ONE.get(kind)) is not None:
+        return of_one(*_INO.unpack(payload))
     if kind == _KIND_READ:
         return Read(*_READ.unpack(payload))
-    if kind == _KIND_READ_WHOLE:
-        return Read(_INO.unpack(payload)[0], 0, 0)
-    if kind == _KIND_LISTED:
-        return Listed(*_INO.unpack(payload))
-    if kind == _KIND_LOOKED_UP:
-        return LookedUp(*_INO.unpack(payload))
-    if kind == _KIND_WITHDRAWN:
-        return Withdrawn(*_INO.unpack(payload))
-    if kind == _KIND_REOPENED:
-        return Reopened(*_INO.unpack(payload))
     inos = struct.unpack(f"<{len(payload) // _INO.size}Q", payload)
     return Warm(inos[0], inos[1:]) if kind == _KIND_WARM else Known(inos, kind == _KIND_ORDER)
 

@@ -35,7 +35,8 @@ TOLD_AT_ONCE = 64
 remembers as lately opened."""
 
 READS_AT_ONCE = 8
-"""READs, which tell that pages are gone: a new epoch must not wait long for its plan."""
+"""READs and look-ups, which tell that pages or names are gone: a new epoch must not wait long for its
+plan."""
 
 BUSY_AT_ONCE = 16
 """Opens and READs of programs that do not wait, while somebody plans …"""
@@ -100,7 +101,7 @@ class Observer:
         """When somebody was told last."""
         self._held: list[bytes] = []
         self._reads = 0
-        """Of those held."""
+        """Of those held: READs, and files that were looked up."""
         self._reopened = 0
         self._sent = 0
         self._dropped = 0
@@ -116,9 +117,7 @@ class Observer:
 
     def opened(self, ino: int, *, waits: bool = False) -> None:
         """A program opened the file; ``waits``: and will not go on before a prefetcher has heard of it."""
-        self._held.append(opened_frame(ino))
-        if waits or not self._can_wait:
-            self.flush()
+        self._hold(opened_frame(ino), at_once=waits)
 
     def reopened(self, ino: int) -> None:
         """A program opened the file, which had been opened before with all its bytes in place."""
@@ -139,17 +138,13 @@ class Observer:
 
     def read(self, ino: int, offset: int, size: int, *, last: bool = False) -> None:
         """A READ reached this process; ``last``: answered at once, and of all that the small file has."""
-        self._held.append(read_frame(ino) if last else read_frame(ino, offset, size))
         self._reads += 1
-        if not last or not self._can_wait:
-            self.flush()
+        self._hold(read_frame(ino) if last else read_frame(ino, offset, size), at_once=not last)
 
     def looked_up(self, ino: int) -> None:
         """The kernel asked for the name of the file: as with a READ, what it knew may be gone."""
-        self._held.append(looked_up_frame(ino))
         self._reads += 1
-        if not self._can_wait:
-            self.flush()
+        self._hold(looked_up_frame(ino))
 
     def listed(self, ino: int) -> None:
         """A program listed the directory."""
@@ -171,6 +166,12 @@ class Observer:
     def withdraw(self, batch: int) -> bool:
         """Takes a batch back, or the known order (``messages.KNOWN_ORDER``); False where a pipe is full."""
         return self._tell(withdrawn_frame(batch))
+
+    def _hold(self, frame: bytes, *, at_once: bool = False) -> None:
+        """Tells ``frame`` with what comes next, or now."""
+        self._held.append(frame)
+        if at_once or not self._can_wait:
+            self.flush()
 
     @property
     def _can_wait(self) -> bool:

@@ -140,7 +140,6 @@ class Prefetcher:
             except FileSystemError:
                 continue  # of another generation, or damaged on the way: nothing to plan from
         self._pump()
-        self._acquaintance.go_on()
 
     def _note(self, observation: Observation) -> None:
         match observation:
@@ -204,12 +203,12 @@ class Prefetcher:
         if self._fetcher.room() > 0:
             self._plan()
             self._fetcher.prefetch(())
-            self._acquaintance.go_on()
             self._attention.pay(self._number, now=not self._planner.exhausted)
             if self._arrivals is not None:
                 self._arrivals.cover(self._number, self._push is not None and self._planner.covers)
             if self._warming is not None:
                 self._warming.room()
+        self._acquaintance.go_on()  # while what was asked for is on its way
 
     def _plan(self) -> None:
         """Queues what is to be fetched; files that the disk cache has take no room."""

@@ -3,7 +3,6 @@ kernels), which tests skip otherwise, because they must drop pages to see the di
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import mmap
 import os
@@ -18,6 +17,7 @@ from ossmount.cache.disk import DiskCache
 from ossmount.cache.files import File
 from ossmount.cache.residency import STEP, Range, read_ahead, read_resident
 from tests.support.mounting import wait_for
+from tests.support.residency import resident_pages as pages_in_memory
 from tests.unit.cache.blocks import MIB, block, content, put
 
 
@@ -34,14 +34,8 @@ def drop(path: Path) -> None:
 
 def resident_pages(path: Path) -> int:
     """Pages of the file in memory (mincore(2)); reads none."""
-    size = path.stat().st_size
-    with path.open("rb") as file, mmap.mmap(file.fileno(), size, mmap.MAP_PRIVATE) as view:
-        pages = -(-size // mmap.PAGESIZE)
-        seen = (ctypes.c_ubyte * pages)()
-        address = ctypes.addressof(ctypes.c_char.from_buffer(view))
-        libc = ctypes.CDLL(None, use_errno=True)
-        assert libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), seen) == 0
-        return sum(flag & 1 for flag in seen)
+    with path.open("rb") as file:
+        return pages_in_memory(file.fileno(), path.stat().st_size)
 
 
 @pytest.fixture

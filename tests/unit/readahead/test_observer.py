@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -107,16 +107,25 @@ def test_who_plans_hears_of_what_goes_on_at_once_a_little_later(
     assert len(ears[1].heard()) == 1
 
 
-def test_opens_are_told_together_while_nobody_plans(
-    ears: list[Ear], attention: Attention, observer: Observer
+@pytest.mark.parametrize(
+    ("tell", "seen", "together"),
+    [(Observer.opened, Opened, TOLD_AT_ONCE), (Observer.looked_up, LookedUp, READS_AT_ONCE)],
+)
+def test_opens_and_lookups_are_told_together_while_nobody_plans(
+    ears: list[Ear],
+    attention: Attention,
+    observer: Observer,
+    tell: Callable[[Observer, int], None],
+    seen: Callable[[int], Observation],
+    together: int,
 ) -> None:
     rest(attention)
-    for ino in range(1, TOLD_AT_ONCE):
-        observer.opened(ino)
+    for ino in range(1, together):
+        tell(observer, ino)
     assert [ear.heard() for ear in ears] == [[], []]
-    observer.opened(TOLD_AT_ONCE)
-    assert [ear.heard() for ear in ears] == [[Opened(ino) for ino in range(1, TOLD_AT_ONCE + 1)]] * 2
-    assert observer.statistics() == {"sent": 2 * TOLD_AT_ONCE, "dropped": 0}
+    tell(observer, together)
+    assert [ear.heard() for ear in ears] == [[seen(ino) for ino in range(1, together + 1)]] * 2
+    assert observer.statistics() == {"sent": 2 * together, "dropped": 0}
 
 
 def test_whatever_else_happens_is_told_at_once_and_in_order(
@@ -136,17 +145,6 @@ def test_whatever_else_happens_is_told_at_once_and_in_order(
     observer.opened(9)
     observer.flush()
     assert ears[0].heard() == [Opened(9)]
-
-
-def test_names_that_are_asked_for_are_told_like_reads(
-    ears: list[Ear], attention: Attention, observer: Observer
-) -> None:
-    rest(attention)
-    for ino in range(1, READS_AT_ONCE):
-        observer.looked_up(ino)
-    assert ears[0].heard() == []
-    observer.looked_up(READS_AT_ONCE)
-    assert [ear.heard() for ear in ears] == [[LookedUp(ino) for ino in range(1, READS_AT_ONCE + 1)]] * 2
 
 
 def test_of_files_opened_again_the_number_is_told_with_what_comes_next(

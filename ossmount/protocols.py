@@ -62,6 +62,18 @@ OpenStore = Callable[[str], ObjectStore]
 """Gives the (shared, cached) store for a root URI such as ``s3://bucket``."""
 
 
+class Sink(Protocol):
+    """Where a body belongs, from its first byte to its last."""
+
+    def room(self) -> memoryview:
+        """Where the next bytes belong, writable and not empty while some are missing."""
+        ...
+
+    def came(self, count: int) -> None:
+        """The first ``count`` bytes of :meth:`room` have been written."""
+        ...
+
+
 class Transfers(Protocol):
     """GETs under way without a thread for each. Belongs to one thread; no method waits."""
 
@@ -75,19 +87,20 @@ class Transfers(Protocol):
         start: int,
         length: int,
         arrived: Callable[[bytes | None], None],
-        sink: Callable[[bytes], None] | None = None,
+        sink: Sink | None = None,
     ) -> bool:
         """Sends the GET of ``ObjectStore.get_range``; False where it has to be made that way.
 
         A later :meth:`work` calls ``arrived``: with the bytes, exactly as asked for, or with None where
-        ``get_range`` is to be asked instead, which will tell what is wrong. ``sink`` is given the bytes as
-        they come, in order and of the right version, before ``arrived`` (then without bytes: b"") says
-        whether they were all.
+        ``get_range`` is to be asked instead, which will tell what is wrong. What comes of the right version
+        is written into ``sink`` before ``arrived`` (then without bytes: b"") says whether that was all.
         """
         ...
 
-    def work(self) -> None:
-        """Takes in what has come. To be called now and then even while there is nothing to read."""
+    def work(self) -> bool:
+        """Takes in what has come, and tells whether anything had. To be called now and then even while there
+        is nothing to read.
+        """
         ...
 
     def close(self) -> None:

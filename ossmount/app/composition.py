@@ -47,7 +47,7 @@ from ossmount.readahead.arrivals import ArrivalWaits
 from ossmount.readahead.shelves import Shelves
 from ossmount.readahead.window import own_window_of
 from ossmount.stores import Address, Pace, Paced, Resolving, StorePool
-from ossmount.stores.curl_transfers import CurlTransfers
+from ossmount.stores.transfers import RangeTransfers
 
 PUSHED_ONLY_BUDGET = 1 << 30
 """Bytes read ahead where there is no disk cache to hold them: the page cache is all there is."""
@@ -182,7 +182,7 @@ def compose_parts(plan: Plan, stack: ExitStack, *, prefetcher: int | None = None
     cache = open_cache(plan.settings.cache, cache_directory(plan.settings.cache) / "blocks")
     stack.callback(cache.close)
     memory, disk = layers_of(cache)
-    transfers = CurlTransfers(pool.find, plan.settings.store)
+    transfers = RangeTransfers(pool.find, plan.settings.store)
     fetcher = Fetcher(
         pool,
         disk,

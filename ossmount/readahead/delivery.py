@@ -116,20 +116,26 @@ class Delivery:
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._transfers.fileno())
-                if idle():
-                    await trio.sleep(NAP_SECONDS)
-                self.work()
+                more = True
+                while more:  # in a stream it is cheaper to look again after the nap than to wait
+                    if napping := idle():
+                        await trio.sleep(NAP_SECONDS)
+                    more = self.work() and napping
         finally:
             self._attended = False
 
-    def work(self) -> None:
-        """What the watch does from time to time: time-outs, and landings that nobody has taken in."""
+    def work(self) -> bool:
+        """What the watch does from time to time: time-outs, and landings that nobody has taken in. Whether
+        anything had come.
+        """
         self._mailbox.empty()
         if self._transfers is not None and self._attended:
-            self._transfers.work()
+            some = self._transfers.work()
             self._pass_on_filled()
             if self._landings:
                 self._take_in()
+            return some
+        return False
 
     def at_hand(self, block: BlockId) -> bytes | memoryview | None:
         """The block where the disk cache can give it without waiting for the disk; until the next call."""

@@ -89,42 +89,34 @@ class Buffers:
 
 
 class Pouring:
-    """Cuts one body, given piece by piece, into ``blocks``, which follow each other without a gap."""
+    """Cuts one body (see ``protocols.Sink``) into ``blocks``, which follow each other without a gap."""
 
     def __init__(self, blocks: Sequence[BlockId], buffers: Buffers, filled: Callable[[Filled], None]) -> None:
         self._left = deque(blocks)
         self._buffers = buffers
         self._filled = filled
         self._memory: mmap.mmap | None = None
-        self._room = 0
+        self._room = memoryview(b"")
 
-    def __call__(self, piece: bytes) -> None:
-        """Takes the next bytes; they must not be more than the blocks have."""
-        if len(piece) < self._room and self._memory is not None:  # nearly always: 16 KiB of a MiB
-            self._memory.write(piece)
-            self._room -= len(piece)
-        else:
-            self._cut(memoryview(piece))
+    def room(self) -> memoryview:
+        """What is left of the block that is being filled."""
+        if not self._room:
+            memory = self._memory = self._buffers.take()
+            self._room = memoryview(memory)[: self._left[0].length]
+        return self._room
 
-    def _cut(self, rest: memoryview) -> None:
-        while rest:
-            memory = self._memory
-            if memory is None:
-                memory = self._memory = self._buffers.take()
-                memory.seek(0)
-                self._room = self._left[0].length
-            taken = min(len(rest), self._room)
-            memory.write(rest[:taken])
-            self._room -= taken
-            rest = rest[taken:]
-            if self._room == 0:
-                block = self._left.popleft()
-                self._memory = None
-                self._filled(Filled(block, memory, memoryview(memory)[: block.length]))
+    def came(self, count: int) -> None:
+        """So many bytes are in :meth:`room`; a block that they complete is passed on."""
+        self._room = self._room[count:]
+        if not self._room and self._memory is not None:
+            block, memory = self._left.popleft(), self._memory
+            self._memory = None
+            self._filled(Filled(block, memory, memoryview(memory)[: block.length]))
 
     def stop(self) -> None:
         """No more will come: gives back what is not full."""
+        self._room = memoryview(b"")
         if self._memory is not None:
             self._buffers.give_back(self._memory)
-            self._memory, self._room = None, 0
+            self._memory = None
         self._left.clear()

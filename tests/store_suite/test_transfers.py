@@ -13,8 +13,13 @@ import pytest
 from ossmount.errors import ObjectMissing
 from ossmount.model import ObjectId
 from ossmount.stores import StorePool
-from ossmount.stores.curl_transfers import MISTRUST_AFTER, CurlTransfers
+from ossmount.stores.curl_transfers import CurlTransfers
+from ossmount.stores.range_get import MISTRUST_AFTER, RangeGet
+from ossmount.stores.resolving import Resolver
+from ossmount.stores.socket_transfers import SocketTransfers
+from ossmount.stores.transfers import RangeTransfers
 from tests.store_suite.backends import Place
+from tests.support.sinks import Gathering
 
 pytestmark = pytest.mark.server
 
@@ -28,7 +33,8 @@ class Ranges:
     def __init__(self, place: Place) -> None:
         self.pool = StorePool(place.settings)
         self.pool.prepare([place.root])
-        self.transfers = CurlTransfers(self.pool.find, place.settings)
+        resolver = Resolver(aside=lambda job: job())
+        self.transfers = RangeTransfers(self.pool.find, place.settings, resolver=resolver)
 
     def get(self, wanted: list[tuple[ObjectId, int, int]]) -> list[bytes | None]:
         """The bodies in the order of ``wanted``; None for what is left to ``get_range``."""
@@ -49,14 +55,14 @@ class Ranges:
 
     def pour(self, target: ObjectId, start: int, length: int) -> tuple[bytes, list[bytes | None]]:
         """What a sink was given, and what was said at the end."""
-        pieces, said = list[bytes](), list[bytes | None]()
-        assert self.transfers.start(target, start, length, said.append, pieces.append)
+        sink, said = Gathering(), list[bytes | None]()
+        assert self.transfers.start(target, start, length, said.append, sink)
         deadline = time.monotonic() + 20
         while not said:
             assert time.monotonic() < deadline, self.transfers
             select.select([self.transfers.fileno()], [], [], 0.05)
             self.transfers.work()
-        return b"".join(pieces), said
+        return sink.data, said
 
     def counted(self) -> tuple[float, float, float]:
         """Requests, failed ones, and bytes, as the pool has them."""
@@ -67,6 +73,28 @@ class Ranges:
 @pytest.fixture
 def ranges(place: Place) -> Iterator[Ranges]:
     """Transfers over the store of ``place``; skips stores that describe nothing."""
+    yield from opened(place)
+
+
+@pytest.fixture(params=["sockets", "curl"])
+def pouring(
+    place: Place, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Ranges]:
+    """The same once for each way that a body with a sink can go."""
+    if request.param == "curl":
+        monkeypatch.setattr(SocketTransfers, "begin", lambda transfers, get: False)
+    else:
+        through_curl = CurlTransfers.begin
+
+        def begin(transfers: CurlTransfers, get: RangeGet) -> None:
+            assert get.sink is None, "the sockets should have taken it"
+            through_curl(transfers, get)
+
+        monkeypatch.setattr(CurlTransfers, "begin", begin)
+    yield from opened(place)
+
+
+def opened(place: Place) -> Iterator[Ranges]:
     made = Ranges(place)
     store = made.pool(place.root)
     if made.pool.find(place.root) is None or store.describe(ObjectId(place.root, "x", "e", 1), 0, 1) is None:
@@ -114,14 +142,15 @@ def test_what_is_not_that_version_is_no_answer(place: Place, ranges: Ranges) -> 
     assert ranges.pool.details()["repeats"] == 2
 
 
-def test_a_sink_is_given_the_bytes_of_that_version_and_no_others(place: Place, ranges: Ranges) -> None:
-    old = put(place, ranges, "x", DATA[:999])
-    new = put(place, ranges, "x", DATA)
-    assert ranges.pour(new, 7, 100_000) == (DATA[7:100_007], [b""])
-    assert ranges.pour(old, 0, 900) == (b"", [None])
-    assert ranges.get([(new, 3, 50)]) == [DATA[3:53]], "the handle serves again without a sink"
-    requests, errors, size = ranges.counted()
-    assert (requests, errors, size) == (3, 1, 100_050)
+def test_a_sink_is_given_the_bytes_of_that_version_and_no_others(place: Place, pouring: Ranges) -> None:
+    old = put(place, pouring, "x", DATA[:999])
+    new = put(place, pouring, "x", DATA)
+    assert pouring.pour(new, 7, 100_000) == (DATA[7:100_007], [b""])
+    assert pouring.pour(old, 0, 900) == (b"", [None])
+    assert pouring.pour(new, 0, len(DATA)) == (DATA, [b""])
+    assert pouring.get([(new, 3, 50)]) == [DATA[3:53]], "the handle serves again without a sink"
+    requests, errors, size = pouring.counted()
+    assert (requests, errors, size) == (4, 1, 100_050 + len(DATA))
 
 
 def test_a_store_that_never_answers_so_is_left_alone_for_a_while(place: Place, ranges: Ranges) -> None:

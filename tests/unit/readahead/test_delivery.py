@@ -16,7 +16,7 @@ from ossmount.cache.memory import MemoryCache, NullCache
 from ossmount.config import ReadaheadSettings
 from ossmount.errors import ObjectChanged
 from ossmount.model import BlockId, Extent, ObjectId
-from ossmount.protocols import BlockCache
+from ossmount.protocols import BlockCache, Sink
 from ossmount.readahead import delivery
 from ossmount.readahead.delivery import LARGEST_TRANSFER
 from ossmount.readahead.fetcher import Fetcher
@@ -24,9 +24,9 @@ from ossmount.readahead.threads import Executor
 from ossmount.readahead.window import blocks_of
 from tests.support.executors import ImmediateExecutor, ManualExecutor, NearCache
 from tests.support.memory_store import MemoryStore, opener
+from tests.support.sinks import pour
 
 Arrived = Callable[[bytes | None], None]
-Sink = Callable[[bytes], None]
 PIECE = 333
 pytestmark = pytest.mark.trio
 
@@ -54,7 +54,7 @@ class EventTransfers:
         os.eventfd_write(self._event, 1)
         return True
 
-    def work(self) -> None:
+    def work(self) -> bool:
         waiting, self._waiting = self._waiting, []
         if waiting:
             os.eventfd_read(self._event)
@@ -65,10 +65,10 @@ class EventTransfers:
             body = self.store.get_range(target, start, length)
             if sink is not None:
                 come = len(body) * 2 // 3 if self.failing else len(body)
-                for i in range(0, come, PIECE):
-                    sink(body[i : min(i + PIECE, come)])
+                pour(sink, [body[i : min(i + PIECE, come)] for i in range(0, come, PIECE)])
                 body = b""
             arrived(None if self.failing else body)
+        return bool(waiting)
 
     def close(self) -> None:
         self.closed = True

@@ -46,6 +46,10 @@ NAP_SECONDS = 0.001
 """Between two looks at the sockets in a process that answers nobody: bodies come in pieces, and a look for
 each piece costs more than what it brings."""
 
+STREAM_NAP_SECONDS = 0.002
+"""The same while blocks of large files come: with half as many looks a GiB came 1 to 8 % sooner (medians of
+five, three times). Small files had nothing of it."""
+
 
 class Delivery:
     """Brings spans. ``landed`` is called on the loop with what has come, in order."""
@@ -74,6 +78,8 @@ class Delivery:
         self._landings: list[Landing] = []
         self._filled: list[tuple[Flight, Filled]] = []
         self._lock = threading.Lock()
+        self._streams = 0
+        """Parts of large files that are coming."""
         self._waiting = 0
         """Bytes of whole files that have come and are not passed on."""
         self._buffers = Buffers(settings.block_size, shelf)
@@ -119,7 +125,7 @@ class Delivery:
                 more = True
                 while more:  # in a stream it is cheaper to look again after the nap than to wait
                     if napping := idle():
-                        await trio.sleep(NAP_SECONDS)
+                        await trio.sleep(STREAM_NAP_SECONDS if self._streams else NAP_SECONDS)
                     more = self.work() and napping
         finally:
             self._attended = False
@@ -177,6 +183,7 @@ class Delivery:
         sink = Pouring(span.blocks, self._buffers, partial(self._fill, flight))
         arrived = partial(self._poured, flight, hedge, sink)
         started = self._transfers.start(span.object, span.offset, flight.length, arrived, sink)
+        self._streams += started
         if started and flight.poured is None:
             flight.poured = set()
             if self._shelf is not None:
@@ -216,6 +223,7 @@ class Delivery:
 
     def _poured(self, flight: Flight, hedge: bool, sink: Pouring, body: bytes | None) -> None:
         sink.stop()
+        self._streams -= 1
         if self._shelf is not None:
             self._shelf.give_up(flight.span.blocks)
         if body is None:

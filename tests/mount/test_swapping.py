@@ -23,10 +23,10 @@ Mount = Callable[..., Mounted]
 class Swapping:
     """A mount of the small tree that can be told to swap."""
 
-    def __init__(self, mount: Mount, tmp_path: Path) -> None:
+    def __init__(self, mount: Mount, tmp_path: Path, *options: str) -> None:
         self._control = tmp_path / "control"
         os.mkfifo(self._control)
-        self.mounted = mount("serve_small", 2, "--control", str(self._control))
+        self.mounted = mount("serve_small", 2, "--control", str(self._control), *options)
 
     def swap(self, factory: str) -> str:
         """Swaps to what ``factory`` serves; with what it ended ("None": in order)."""
@@ -86,5 +86,18 @@ def test_new_workers_that_fail_leave_the_old_ones_serving(
 def test_a_swap_that_failed_leaves_no_process(swapping: Swapping) -> None:
     swapping.swap("serve_nothing")
     assert swapping.serves_as_before()
+    assert swapping.mounted.unmount() == 0
+    assert swapping.mounted.children() == []
+
+
+def test_a_prefetcher_that_does_not_end_holds_up_no_swap(mount: Mount, tmp_path: Path) -> None:
+    """It may wait for workers that have ended: once they have, it is not given the grace that they were."""
+    swapping = Swapping(mount, tmp_path, "--prefetch", f"{FAKES}:prefetch_deaf", "--grace", "3600")
+    swapping.mounted.wait_for(lambda: "deaf" in swapping.mounted.log)
+    before = set(swapping.mounted.children())
+    assert len(before) == 3
+    assert swapping.swap("serve_next") == "None"
+    assert "new" in swapping.names()
+    assert before.isdisjoint(swapping.mounted.children())
     assert swapping.mounted.unmount() == 0
     assert swapping.mounted.children() == []

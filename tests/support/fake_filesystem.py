@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -250,6 +251,13 @@ async def prefetch_big(number: int) -> None:
     while not push(ino, 0, data):  # noqa: ASYNC110 - the kernel tells nobody what it has looked up
         await trio.sleep(0.02)
     log.info("stored by prefetcher %d", number)
+    await trio.sleep_forever()
+
+
+async def prefetch_deaf(number: int) -> None:
+    """Does not end when it is told to, like one that waits in the kernel for an answer of the mount."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    log.info("deaf")
     await trio.sleep_forever()
 
 

@@ -3,7 +3,7 @@
 Prints ``serving`` when the mount serves. FACTORY is ``module:function``, what ``run_mount`` calls serve;
 ``--prefetch`` names a prefetcher likewise, ``--introduce`` a directory that one introduces instead (who lists
 others is told names only), ``--control`` a FIFO that takes the commands ``stop``,
-``statistics`` and ``swap FACTORY``.
+``statistics`` and ``swap FACTORY``; ``--grace`` is how long a swap waits for children that do not end.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import trio
 
 from ossmount.config import MountSettings
 from ossmount.errors import OssmountError
+from ossmount.fuse import supervisor
 from ossmount.fuse.contract import Callbacks, Supervising
 from ossmount.fuse.introducing import Introductions
 from ossmount.fuse.mountpoint import Directory, check_device, check_directory, parse_mountpoint
-from ossmount.fuse.supervisor import run_mount
 from ossmount.model import ROOT_INODE
 from tests.support.fake_filesystem import FakeFileSystem, small_tree
 
@@ -51,15 +51,15 @@ def callbacks(control: str | None) -> Callbacks:
     if control is not None:
         fd = os.open(control, os.O_RDWR | os.O_NONBLOCK)
 
-        def obey(supervisor: Supervising) -> None:
+        def obey(told: Supervising) -> None:
             command, _, factory = os.read(fd, 200).decode().rstrip("\n").partition(" ")
             if command == "stop":
-                supervisor.stop()
+                told.stop()
             elif command == "swap":
-                begun = supervisor.swap(named(factory), None, lambda _, error: log.info("swapped: %s", error))
+                begun = told.swap(named(factory), None, lambda _, error: log.info("swapped: %s", error))
                 log.info("swap begun: %s", begun)
             else:
-                log.info("statistics %s", dict(supervisor.statistics()))
+                log.info("statistics %s", dict(told.statistics()))
 
         watched[fd] = obey
     return Callbacks(
@@ -77,9 +77,11 @@ def main() -> int:
     parser.add_argument("--prefetch", type=named)
     parser.add_argument("--introduce")
     parser.add_argument("--control")
+    parser.add_argument("--grace", type=float, default=supervisor.GRACE_SECONDS)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.DEBUG, format="%(process)d %(name)s %(levelname)s %(message)s")
     logging.getLogger("pyfuse3").setLevel(logging.INFO)
+    supervisor.GRACE_SECONDS = arguments.grace
     mountpoint = parse_mountpoint(arguments.mountpoint)
     check_device()
     if isinstance(mountpoint, Directory):
@@ -88,7 +90,7 @@ def main() -> int:
     if arguments.introduce is not None:
         introductions = Introductions(1, Path(arguments.mountpoint))
         prefetch = partial(introduce, introductions, arguments.introduce)
-    return run_mount(
+    return supervisor.run_mount(
         mountpoint,
         MountSettings(workers=arguments.workers),
         source="fake://tree",

@@ -19,6 +19,9 @@ from ossmount import errors
 
 T = TypeVar("T")
 
+LOOK_SECONDS = 0.5
+"""Between two looks for a child's outcome, and for interrupts."""
+
 _INTERRUPTED = 130
 
 
@@ -66,6 +69,9 @@ def _run_and_exit(work: Callable[[], Any], writing: int, mask: set[signal.Signal
 
 
 def _outcome(reading: int, pid: int) -> Any:
+    # A signal that another thread has taken does not interrupt a read here: it is noticed between two looks.
+    while not select.select([reading], [], [], LOOK_SECONDS)[0]:
+        pass
     with os.fdopen(reading, "rb") as pipe:
         data = pipe.read()
     os.waitpid(pid, 0)

@@ -98,3 +98,29 @@ def test_a_child_whose_cleanup_hangs_is_interrupted_again() -> None:
     assert select.select([cleaned], [], [], 0)[0]
     for fd in (ready, tell, cleaned, done):
         os.close(fd)
+
+
+def test_an_interrupt_that_another_thread_took_is_noticed() -> None:
+    """It does not interrupt what the main thread waits for; the system chooses the thread."""
+    ready, tell = os.pipe()
+
+    def hang() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        os.write(tell, b"!")
+        threading.Event().wait()
+
+    def interrupt() -> None:
+        os.read(ready, 1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            in_child(hang)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    thread.join()
+    for fd in (ready, tell):
+        os.close(fd)

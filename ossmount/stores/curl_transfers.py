@@ -153,7 +153,7 @@ class _Transfer:
         get = self._get
         if self._right is None:
             self._right = get.fits(_status(self._headers), _entity_tag(self._headers))
-        if self._right and get.poured + len(piece) <= get.request.length:
+        if self._right and len(piece) <= get.missing:
             get.pour(piece)
 
 

@@ -78,19 +78,16 @@ class RangeGet:
             return False
         return not self.request.etag or not etag or etag == self.request.etag
 
+    @property
+    def missing(self) -> int:
+        """Bytes that the sink does not have."""
+        return self.request.length - self.poured
+
     def pour(self, piece: bytes) -> None:
         """Copies the next bytes to the sink, which has room for them."""
-        sink = self.sink
-        if sink is None:
-            return
-        rest = memoryview(piece)
-        self.poured += len(rest)
-        while rest:
-            room = sink.room()
-            taken = min(len(rest), len(room))
-            room[:taken] = rest[:taken]
-            sink.came(taken)
-            rest = rest[taken:]
+        if self.sink is not None:
+            self.poured += len(piece)
+            pour(self.sink, piece)
 
     def end(self, status: int, body: bytes | None) -> None:
         """Counts the request and tells who asked. ``body``: of the right answer (b"" where the sink has it),
@@ -102,3 +99,14 @@ class RangeGet:
         seconds = time.perf_counter() - self._began
         self._store.sent(size, seconds, failed=failed, throttled=status in _THROTTLED)
         self._arrived(None if failed else body)
+
+
+def pour(sink: Sink, piece: bytes) -> None:
+    """Copies ``piece`` into ``sink``, which must have room for all of it."""
+    rest = memoryview(piece)
+    while rest:
+        room = sink.room()
+        taken = min(len(rest), len(room))
+        room[:taken] = rest[:taken]
+        sink.came(taken)
+        rest = rest[taken:]

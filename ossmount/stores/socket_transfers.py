@@ -111,9 +111,10 @@ class SocketTransfers:
         return self._clock() < self._avoided.get(place, 0.0)
 
     def _fresh_idle(self, place: Place) -> _Connection | None:
-        for connection in reversed(self._idle.get(place, [])[:]):
+        idle = self._idle.get(place, [])
+        while idle:
+            connection = idle.pop()
             if self._clock() - connection.moved <= IDLE_SECONDS:
-                self._idle[place].remove(connection)
                 return connection
             self._drop(connection)
         return None
@@ -212,7 +213,7 @@ class _Connection:
     def begin(self, get: RangeGet, data: bytes, now: float) -> None:
         """Takes ``get``, whose request is ``data``."""
         self.get, self.moved = get, now
-        self.status, self._left, self._keep = 0, get.request.length, False
+        self.status, self._keep = 0, False
         self._unsent, self._head = memoryview(data), b""
 
     def rest(self, now: float) -> None:
@@ -249,15 +250,14 @@ class _Connection:
         self.moved = now
         if not self.status and not self._receive_head(get):
             return _State.WAITING
-        while self._left and get.sink is not None:
+        while get.missing and get.sink is not None:
             room = get.sink.room()
-            count = self._socket.recv_into(room, min(len(room), self._left))
+            count = self._socket.recv_into(room, min(len(room), get.missing))
             if count == 0:
                 return _State.BROKEN
             get.sink.came(count)
             get.poured += count
-            self._left -= count
-        if self._left:
+        if get.missing:
             return _State.WAITING
         return _State.READY if self._keep else _State.DONE
 
@@ -272,8 +272,7 @@ class _Connection:
             return False
         (status, length, etag, self._keep), body = found
         self.status = status
-        if not get.fits(status, etag) or length != self._left or len(body) > length:
+        if not get.fits(status, etag) or length != get.request.length or len(body) > length:
             raise NotPlain(f"not the answer that was asked for ({status})")
         get.pour(body)
-        self._left -= len(body)
         return True

@@ -1,10 +1,6 @@
-"""Sinks for tests (see ``ossmount.protocols.Sink``), and pieces poured into any of them."""
+"""A sink for tests (see ``ossmount.protocols.Sink``)."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
-
-from ossmount.protocols import Sink
 
 
 class Gathering:
@@ -30,15 +26,3 @@ class Gathering:
         if self._used == self._size:
             self._rooms.append(bytearray(self._size))
             self._used = 0
-
-
-def pour(sink: Sink, pieces: Iterable[bytes]) -> None:
-    """Writes ``pieces`` one behind the other."""
-    for piece in pieces:
-        rest = memoryview(piece)
-        while rest:
-            room = sink.room()
-            taken = min(len(rest), len(room))
-            room[:taken] = rest[:taken]
-            sink.came(taken)
-            rest = rest[taken:]

@@ -22,9 +22,9 @@ from ossmount.readahead.delivery import LARGEST_TRANSFER
 from ossmount.readahead.fetcher import Fetcher
 from ossmount.readahead.threads import Executor
 from ossmount.readahead.window import blocks_of
+from ossmount.stores.range_get import pour
 from tests.support.executors import ImmediateExecutor, ManualExecutor, NearCache
 from tests.support.memory_store import MemoryStore, opener
-from tests.support.sinks import pour
 
 Arrived = Callable[[bytes | None], None]
 PIECE = 333
@@ -65,7 +65,8 @@ class EventTransfers:
             body = self.store.get_range(target, start, length)
             if sink is not None:
                 come = len(body) * 2 // 3 if self.failing else len(body)
-                pour(sink, [body[i : min(i + PIECE, come)] for i in range(0, come, PIECE)])
+                for i in range(0, come, PIECE):
+                    pour(sink, body[i : min(i + PIECE, come)])
                 body = b""
             arrived(None if self.failing else body)
         return bool(waiting)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ossmount.model import BlockId, Extent, ObjectId
 from ossmount.readahead.pouring import Buffers, Filled, Pouring
 from ossmount.readahead.window import blocks_of
-from tests.support.sinks import pour
+from ossmount.stores.range_get import pour
 
 BLOCK = 100
 
@@ -29,7 +29,8 @@ def test_blocks_are_the_body_whatever_its_pieces(length: int, sizes: list[int]) 
         position += size
     buffers, filled = Buffers(BLOCK), list[Filled]()
     pouring = Pouring(blocks(length), buffers, filled.append)
-    pour(pouring, pieces)
+    for piece in pieces:
+        pour(pouring, piece)
     assert [one.block for one in filled] == blocks(length)
     assert b"".join(one.data for one in filled) == body
     for one in filled:
@@ -40,7 +41,7 @@ def test_blocks_are_the_body_whatever_its_pieces(length: int, sizes: list[int]) 
 def test_memory_serves_again() -> None:
     buffers, filled = Buffers(BLOCK), list[Filled]()
     for _ in range(3):
-        pour(Pouring(blocks(BLOCK), buffers, filled.append), [bytes(BLOCK)])
+        pour(Pouring(blocks(BLOCK), buffers, filled.append), bytes(BLOCK))
         buffers.give_back(filled[-1].memory)
     assert len({id(one.memory) for one in filled}) == 1
 
@@ -48,7 +49,7 @@ def test_memory_serves_again() -> None:
 def test_what_breaks_off_gives_its_memory_back() -> None:
     buffers, filled = Buffers(BLOCK), list[Filled]()
     pouring = Pouring(blocks(1000), buffers, filled.append)
-    pour(pouring, [bytes(250)])
+    pour(pouring, bytes(250))
     assert (len(filled), buffers.lent) == (2, 3 * 4096)
     pouring.stop()
     assert buffers.lent == 2 * 4096

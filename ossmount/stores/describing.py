@@ -23,14 +23,16 @@ KEYS_LIFE = 30.0
 
 
 class GetRequest(NamedTuple):
-    """One GET. The answer is right if it is a 206, or a 200 where ``whole``, of ``length`` bytes, and
-    its entity tag, if it has one, is ``etag`` (unless that is ""). ``signing`` is what the transfer is to
-    sign with (AWS Signature V4): region, access key, secret key. ``ca``: a file of certificates, or None.
+    """One GET. The answer is right if it is a 206 of the ``length`` bytes from ``start`` on, or a 200 where
+    ``whole``, and its entity tag, if it has one, is ``etag`` (unless that is ""). ``signing`` is what the
+    transfer is to sign with (AWS Signature V4): region, access key, secret key. ``ca``: a file of
+    certificates, or None.
     """
 
     url: str
     headers: list[str]
     etag: str
+    start: int
     length: int
     whole: bool
     signing: tuple[str, str, str] | None
@@ -95,7 +97,7 @@ def get_request(
     if target.etag and not is_weak(target.etag):
         asked.append(f"If-Match: {wire_etag(target.etag)}")
     whole = start == 0 and length == target.size
-    return GetRequest(url, asked, target.etag, length, whole, signing, ca)
+    return GetRequest(url, asked, target.etag, start, length, whole, signing, ca)
 
 
 def url_path(key: str) -> str:

@@ -34,6 +34,7 @@ from ossmount.errors import (
     Throttled,
 )
 from ossmount.model import ListPage, ObjectId, ObjectInfo
+from ossmount.stores.content_range import check_range
 from ossmount.stores.describing import GetRequest, get_request
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
 
@@ -93,6 +94,8 @@ class HttpStore:
                 raise self._refused(answer.status, target.key)
             if target.etag and (now := identity(answer.headers)) and now != target.etag:
                 raise self._changed(target.key)
+            if answer.status == 206:
+                check_range(answer.headers.get("content-range"), start, length, self._url(target.key))
             return self._body(answer, target, start if answer.status == 200 else 0, length)
         except HTTPError as error:
             raise self._unavailable(error, target.key) from error

@@ -10,6 +10,9 @@ busy machine): this 200-300 µs, opendal's ``oss`` service 190-225, urllib3 with
 opendal keeps one runtime for the whole process: a process that has used this transport must not fork
 children that use it too (they would wait for ever for threads that fork left behind).
 
+opendal shows no header of a GET's answer: If-Match and the length guard these reads, and their Content-Range
+is not compared, as it is on every other way to a store.
+
 What may live here: calls of opendal. Touch it when opendal changes.
 """
 

@@ -14,6 +14,7 @@ from oss2.credentials import CredentialsProvider
 from ossmount.config import StoreSettings
 from ossmount.errors import StoreError
 from ossmount.model import ListPage, ObjectInfo
+from ossmount.stores.content_range import check_range
 from ossmount.stores.oss_credentials import CredentialSource
 from ossmount.stores.oss_endpoint import Endpoint
 from ossmount.stores.oss_errors import refusal_of_sdk, translate
@@ -62,7 +63,9 @@ class SdkTransport:
         if etag:
             headers["If-Match"] = f'"{etag}"'
         span = (start, start + length - 1)
-        return bytes(self._ask(key, lambda: self._bucket.get_object(key, span, headers=headers).read()))
+        answer = self._ask(key, lambda: self._bucket.get_object(key, span, headers=headers))
+        check_range(answer.headers.get("content-range"), start, length, f"{self._uri}/{key}")
+        return bytes(self._ask(key, answer.read))
 
     def head(self, key: str) -> ObjectInfo:
         """What the store tells of an object."""

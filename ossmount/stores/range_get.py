@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from ossmount.protocols import Sink
+from ossmount.stores.content_range import names_bytes
 from ossmount.stores.describing import Counted, GetRequest
 
 Arrived = Callable[[bytes | None], None]
@@ -72,11 +73,16 @@ class RangeGet:
     def __repr__(self) -> str:
         return f"RangeGet({self._root}, {self.poured} of {self.request.length} bytes)"
 
-    def fits(self, status: int, etag: str) -> bool:
-        """Whether an answer with this status and entity tag ("" if it has none) is the right one."""
-        if status != _PARTIAL and not (status == _WHOLE and self.request.whole):
-            return False
-        return not self.request.etag or not etag or etag == self.request.etag
+    def fits(self, status: int, etag: str, content_range: str) -> bool:
+        """Whether an answer with this status, entity tag and Content-Range ("" for what it does not have)
+        is the right one.
+        """
+        request = self.request
+        if status == _PARTIAL:
+            right = names_bytes(content_range, request.start, request.length)
+        else:
+            right = status == _WHOLE and request.whole
+        return right and (not request.etag or not etag or etag == request.etag)
 
     @property
     def missing(self) -> int:

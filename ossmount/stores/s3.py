@@ -23,6 +23,7 @@ from ossmount.errors import ObjectMissing, StoreError, StoreUnavailable
 from ossmount.model import ListPage, ObjectId, ObjectInfo
 from ossmount.stores import s3_native
 from ossmount.stores.addresses import Address
+from ossmount.stores.content_range import check_range
 from ossmount.stores.describing import GetRequest, KeptKeys
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
 from ossmount.stores.list_xml import read_list_page
@@ -227,6 +228,7 @@ class S3Store:
             with answer["Body"] as body:
                 if target.etag and plain_etag(answer.get("ETag")) not in {"", target.etag}:
                     raise changed(f"{self.uri}/{target.key}")
+                check_range(answer.get("ContentRange"), start, length, f"{self.uri}/{target.key}")
                 data: bytes = body.read()
         except _BOTO_ERRORS as error:
             raise from_boto(error, self._bucket, target.key, self._region) from error

@@ -270,9 +270,9 @@ class _Connection:
             if not piece:
                 raise NotPlain("the connection was closed within the head")
             return False
-        (status, length, etag, self._keep), body = found
+        (status, length, etag, content_range, self._keep), body = found
         self.status = status
-        if not get.fits(status, etag) or length != get.request.length or len(body) > length:
+        if not get.fits(status, etag, content_range) or length != get.request.length or len(body) > length:
             raise NotPlain(f"not the answer that was asked for ({status})")
         get.pour(body)
         return True

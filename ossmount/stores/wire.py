@@ -40,6 +40,7 @@ class Head(NamedTuple):
     status: int
     length: int
     etag: str
+    content_range: str
     keep: bool
 
 
@@ -83,8 +84,8 @@ def parse_head(data: bytes) -> tuple[Head, bytes] | None:
     if status is None or not length.isdigit() or b"transfer-encoding" in headers:
         raise NotPlain(f"an answer that begins with {first[:80]!r}")
     keep = status[1] == b"1" and headers.get(b"connection", b"").lower() != b"close"
-    etag = plain_etag(headers.get(b"etag", b"").decode("latin-1"))
-    return Head(int(status[2]), int(length), etag, keep), data[end + len(_END) :]
+    etag, content_range = (headers.get(name, b"").decode("latin-1") for name in (b"etag", b"content-range"))
+    return Head(int(status[2]), int(length), plain_etag(etag), content_range, keep), data[end + len(_END) :]
 
 
 def _signed(url: str, headers: dict[str, str], signing: tuple[str, str, str]) -> dict[str, str]:

@@ -33,6 +33,8 @@ class RangeServer:
     """Answer everything with this status, unless 0."""
     short: int = 0
     """Break bodies off this many bytes early."""
+    shift: int = 0
+    """Answer with bytes that begin so much later than those that were asked for."""
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """Method, path and headers (lower case) of every request."""
     objects: dict[str, tuple[bytes, int]] = field(default_factory=dict)
@@ -111,7 +113,7 @@ def respond(state: RangeServer, path: str, headers: dict[str, str]) -> tuple[int
     span = _RANGE.fullmatch(headers.get("range", "")) if state.ranges else None
     if span is None:
         return 200, data, validators
-    first, last = int(span[1]), min(int(span[2]), len(data) - 1)
+    first, last = int(span[1]) + state.shift, min(int(span[2]) + state.shift, len(data) - 1)
     if first >= len(data):
         return 416, b"", {"Content-Range": f"bytes */{len(data)}"}
     content_range = {"Content-Range": f"bytes {first}-{last}/{len(data)}"}

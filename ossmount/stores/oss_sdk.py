@@ -5,6 +5,7 @@ What may live here: calls of oss2. Touch it when oss2 changes.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import oss2
@@ -44,6 +45,8 @@ class SdkTransport:
         self._source = source
         self._headers = {"x-oss-request-payer": "requester"} if settings.requester_pays else {}
         self._session = oss2.Session(pool_size=POOL_SIZE)
+        if authorities := os.environ.get("SSL_CERT_FILE"):
+            self._session.session.verify = authorities  # requests alone would not look there, all others do
         self._bucket = oss2.Bucket(
             _auth(source, settings),
             endpoint.base_url,

@@ -28,6 +28,9 @@ from ossmount.errors import (
 
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
+_DISTRUST = re.compile(r"\bInvalidCertificate\(\s*(\w+)")
+"""In what obstore says for those who debug it; its message knows no reason."""
+
 _SKEW_LIMIT = 900
 """Seconds by which a request's time may be off before S3 refuses it (RequestTimeTooSkewed)."""
 
@@ -127,7 +130,9 @@ def from_native(error: Exception, bucket: str, key: str, region: str = "") -> St
         return changed(place)
     if isinstance(error, native.UnauthenticatedError | native.PermissionDeniedError):
         return AccessDenied(f"{place}: access denied: {one_line(error)}", _REMEDY_KEYS)
-    return StoreUnavailable(f"{place}: {one_line(error)}", _REMEDY_ENDPOINT)
+    distrust = _DISTRUST.search(str(error))
+    reason = f"the server's certificate is not trusted ({distrust[1]})" if distrust else one_line(error)
+    return StoreUnavailable(f"{place}: {reason}", _REMEDY_ENDPOINT)
 
 
 def native_answer(error: Exception) -> Answer:

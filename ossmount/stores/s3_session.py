@@ -6,6 +6,7 @@ profiles, endpoints and addressing; nothing here reads them from anywhere else.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -92,8 +93,8 @@ def base_url(client: S3Client, bucket: str) -> str:
 
 
 def ca_bundle(session: boto3.session.Session) -> str | None:
-    """The CA file that boto3 verifies servers with, where one is configured."""
-    value = session._session.get_config_variable("ca_bundle")
+    """The CA file that boto3 verifies servers with, where one is configured (the order is botocore's)."""
+    value = session._session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     return value if isinstance(value, str) else None
 
 

@@ -42,6 +42,8 @@ class Place:
     """Whether the server can hold the key (a key relative to ``prefix``)."""
     environment: Mapping[str, str] = field(default_factory=dict)
     wrong_environment: Mapping[str, str] = field(default_factory=dict)
+    strange_environment: Mapping[str, str] = field(default_factory=dict)
+    """Makes clients trust an authority from whom the server has no certificate; empty without TLS."""
     missing_root: str = ""
     """A root that does not exist; "" where there is no such thing."""
     unreachable: tuple[str, StoreSettings] | None = None
@@ -50,10 +52,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """How to make a Place, and whether its store can list."""
+    """How to make a Place, whether its listing is tested, and whether TLS lies between.
+
+    S3's listing takes ten seconds here, and with TLS shows no more than a page of ``test_s3_pages.py`` does.
+    """
 
     make: Callable[[pytest.FixtureRequest], Place]
     lists: bool = True
+    tls: bool = False
 
 
 def unique(request: pytest.FixtureRequest) -> str:
@@ -186,6 +192,26 @@ def _oss(transport: str, signature: str) -> Callable[..., Place]:
     return make
 
 
+def _tls(plain: Callable[[pytest.FixtureRequest], Place], variable: str) -> Callable[..., Place]:
+    """The same behind TLS; ``variable`` names the file of authorities to the store's clients."""
+
+    def make(request: pytest.FixtureRequest) -> Place:
+        place, front = plain(request), request.getfixturevalue("behind_tls")
+        if place.settings.endpoint_url is None:
+            place = dataclasses.replace(place, root=front(place.root))
+        else:
+            fronted = dataclasses.replace(place.settings, endpoint_url=front(place.settings.endpoint_url))
+            place = dataclasses.replace(place, settings=fronted)
+        authority, stranger = map(request.getfixturevalue, ("tls_authority", "strange_authority"))
+        return dataclasses.replace(
+            place,
+            environment={**place.environment, variable: str(authority.file)},
+            strange_environment={variable: str(stranger.file)},
+        )
+
+    return make
+
+
 def _gateway_holds(key: str) -> bool:
     """The gateway's keys are paths of a file system."""
     parts = key.split("/")
@@ -208,4 +234,12 @@ BACKENDS: dict[str, Backend] = {
     "oss-native-v4": Backend(_oss("native", "v4")),
     "oss-sdk-v1": Backend(_oss("sdk", "v1")),
     "oss-sdk-v4": Backend(_oss("sdk", "v4")),
+    "http-tls": Backend(_tls(_http, "SSL_CERT_FILE"), lists=False, tls=True),
+    "s3-native-tls": Backend(
+        _tls(_s3("s3_gateway", "native", _gateway_holds), "AWS_CA_BUNDLE"), lists=False, tls=True
+    ),
+    "s3-sdk-tls": Backend(
+        _tls(_s3("s3_gateway", "sdk", _gateway_holds), "AWS_CA_BUNDLE"), lists=False, tls=True
+    ),
+    "oss-sdk-tls": Backend(_tls(_oss("sdk", "v4"), "SSL_CERT_FILE"), tls=True),
 }

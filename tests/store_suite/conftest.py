@@ -10,7 +10,11 @@ import pytest
 from ossmount.config import StoreSettings
 from ossmount.protocols import ObjectStore
 from ossmount.stores import open_store
+from ossmount.stores.curl_transfers import certificates
 from tests.store_suite.backends import BACKENDS, Place
+
+AUTHORITIES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Variables that tell some client whom to trust."""
 
 Open = Callable[[str, StoreSettings], ObjectStore]
 
@@ -21,13 +25,29 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pl
     return _enter(BACKENDS[request.param].make(request), monkeypatch)
 
 
-@pytest.fixture(params=[name for name, backend in BACKENDS.items() if backend.lists])
-def listed_place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A place of every backend that lists."""
+@pytest.fixture(params=[name for name, backend in BACKENDS.items() if backend.tls])
+def tls_place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A place of every backend behind TLS."""
     return _enter(BACKENDS[request.param].make(request), monkeypatch)
 
 
+@pytest.fixture(params=[name for name, backend in BACKENDS.items() if backend.lists])
+def listed_place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A place of every backend whose listing is tested."""
+    return _enter(BACKENDS[request.param].make(request), monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def certificates_of_this_test() -> Iterator[None]:
+    """A process keeps the name of the file with which it began; these tests change it."""
+    certificates.cache_clear()
+    yield
+    certificates.cache_clear()
+
+
 def _enter(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    for name in AUTHORITIES:
+        monkeypatch.delenv(name, raising=False)
     for name, value in place.environment.items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):

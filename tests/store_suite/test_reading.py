@@ -115,6 +115,19 @@ def test_wrong_credentials(place: Place, opened: Open, monkeypatch: pytest.Monke
         assert caught.value.remedy
 
 
+def test_a_server_whose_certificate_is_a_stranger_s_is_told_nothing(
+    tls_place: Place, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls_place.put(tls_place.prefix + "x", b"1")
+    for name, value in tls_place.strange_environment.items():
+        monkeypatch.setenv(name, value)
+    store = opened(tls_place.root, tls_place.settings)
+    for call in calls(store, tls_place):
+        with pytest.raises(StoreUnavailable, match="certificate") as caught:
+            call()
+        assert caught.value.remedy
+
+
 def test_missing_bucket(place: Place, opened: Open) -> None:
     if not place.missing_root:
         pytest.skip("the store has no buckets")

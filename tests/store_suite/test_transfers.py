@@ -6,6 +6,7 @@ import random
 import select
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -171,3 +172,15 @@ def test_wrong_keys_are_no_answer(place: Place, monkeypatch: pytest.MonkeyPatch)
     assert ranges.get([(ObjectId(place.root, place.prefix + "x", "", 1), 0, 1)]) == [None]
     ranges.transfers.close()
     ranges.pool.close()
+
+
+def test_a_server_whose_certificate_is_a_stranger_s_gives_no_answer(
+    tls_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls_place.put(tls_place.prefix + "x", b"1")
+    for name, value in tls_place.strange_environment.items():
+        monkeypatch.setenv(name, value)
+    target = ObjectId(tls_place.root, tls_place.prefix + "x", "", 1)
+    with contextmanager(opened)(tls_place) as ranges:
+        assert ranges.get([(target, 0, 1)]) == [None]
+        assert ranges.pour(target, 0, 1) == (b"", [None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ossmount.stores.s3 import S3Store
 from ossmount.stores.s3_session import base_url, discover_region, make_client, make_session
 from tests.servers.http import RangeServer
 from tests.servers.s3 import S3Server
+from tests.servers.tls import Authority
 
 
 @pytest.fixture(autouse=True)
@@ -321,4 +323,23 @@ def test_a_store_that_was_told_its_address_needs_no_client_of_boto3() -> None:
     assert request.headers == ["Range: bytes=2-4", 'If-Match: "tag"']
     assert (request.length, request.whole, request.signing) == (3, False, None)
     assert store._client_made is None
+    store.close()
+
+
+@pytest.mark.parametrize("transport", ["native", "sdk"])
+def test_every_client_trusts_whom_boto3_trusts(
+    gateway: S3Server,
+    bucket: str,
+    transport: str,
+    behind_tls: Callable[[str], str],
+    tls_authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls_authority.file))
+    settings = StoreSettings(endpoint_url=behind_tls(gateway.endpoint_url), transport=transport)
+    store = S3Store(bucket, settings)
+    assert store.head("x").size == 4
+    assert read(store) == b"data"
+    assert [key for page in store.list("x") for key in page.keys] == ["x"]
     store.close()

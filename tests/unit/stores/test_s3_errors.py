@@ -88,3 +88,13 @@ def test_no_answer_at_all() -> None:
 def test_login_that_ran_out() -> None:
     error = TokenRetrievalError(provider="sso", error_msg="Token has expired")
     assert type(from_boto(error, "b")) is AccessDenied
+
+
+def test_a_certificate_that_obstore_does_not_trust_is_named() -> None:
+    text = (
+        "Generic S3 error: Error performing GET https://h/b/k in 1ms - HTTP error: error sending request\n\n"
+        "Debug source:\nGeneric {\n    error: InvalidCertificate(\n        UnknownIssuer,\n    ),\n}"
+    )
+    translated = from_native(GenericError(text), "b", "k")
+    assert type(translated) is StoreUnavailable
+    assert "s3://b/k: the server's certificate is not trusted (UnknownIssuer);" in str(translated)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from ossmount.stores.s3_pages import MISTRUST_AFTER, QuickPages
 from tests.servers.http import RangeServer
 from tests.servers.process import free_port
 from tests.servers.s3 import S3Server
+from tests.servers.tls import Authority
 
 ODD = ["a b+c%2F", "a//b", "é\U0001f600", "line\nbreak", "x&<>'\"", "~-_.!*()", "a/", "a", "z%00"]
 REQUEST: Mapping[str, Any] = {"Bucket": "b", "Prefix": "p", "MaxKeys": 1000}
@@ -29,10 +30,12 @@ PAGE = (
 )
 
 
-def quick(url: str, credentials: Credentials | None = None, **settings: Any) -> QuickPages:
+def quick(
+    url: str, credentials: Credentials | None = None, ca: str | None = None, **settings: Any
+) -> QuickPages:
     options = {"no_sign_request": credentials is None, "connect_timeout": 2.0, **settings}
     return QuickPages(
-        "b", lambda: Address(url, "us-east-1", None), lambda: credentials, StoreSettings(**options)
+        "b", lambda: Address(url, "us-east-1", ca), lambda: credentials, StoreSettings(**options)
     )
 
 
@@ -154,6 +157,22 @@ def test_a_proxy_is_used_unless_the_host_is_excepted(
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     quick(f"{http_ranges.url}/b").page(REQUEST)
     assert http_ranges.requests[-1][1].startswith("/b?")
+
+
+def test_a_page_comes_through_tls_from_whom_the_authority_vouches_for(
+    http_ranges: RangeServer,
+    behind_tls: Callable[[str], str],
+    tls_authority: Authority,
+    strange_authority: Authority,
+) -> None:
+    http_ranges.put("/b?list-type=2&encoding-type=url&prefix=p&max-keys=1000", PAGE)
+    url = f"{behind_tls(http_ranges.url)}/b"
+    read = quick(url, ca=str(tls_authority.file)).page(REQUEST)
+    assert read is not None
+    assert list(read[0].keys) == ["p"]
+    asked = len(http_ranges.requests)
+    assert quick(url, ca=str(strange_authority.file)).page(REQUEST) is None, "boto3 says why"
+    assert len(http_ranges.requests) == asked
 
 
 def test_a_name_that_no_url_can_carry_is_left_to_boto3() -> None:

@@ -116,6 +116,11 @@ class StoreSettings:
     )
     max_request_rate: float = option(0.0, "most requests a second of a mount; 0: no limit", float, "N")
 
+    @property
+    def plain_endpoint(self) -> bool:
+        """Whether the endpoint is told, and without TLS."""
+        return (self.endpoint_url or "").startswith("http://")
+
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from ossmount.errors import MountError, decode_error
 from ossmount.k8s.processes import Identity, identity_of, kill_group, reap
 
-_KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_KEPT_AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+_KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "VIRTUAL_ENV", *_KEPT_AUTHORITIES)
 _KEPT_PREFIXES = ("PYTHON", "OSSMOUNT_", "AWS_", "OSS_", "XDG_")
 _KEPT_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pycurl
 
 from ossmount.config import StoreSettings
+from ossmount.stores.authorities import authorities_file, authorities_folder
 
 
 def new_handle(settings: StoreSettings, receive_bytes: int) -> pycurl.Curl:
@@ -22,3 +23,13 @@ def new_handle(settings: StoreSettings, receive_bytes: int) -> pycurl.Curl:
     curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
     curl.setopt(pycurl.LOW_SPEED_TIME, max(1, int(settings.request_timeout)))
     return curl
+
+
+def trust(curl: pycurl.Curl, ca: str | None) -> None:
+    """Believes whom a file vouches for; None: whom the environment or the system does."""
+    folder = authorities_folder() if ca is None else None
+    curl.setopt(pycurl.CAINFO, ca or authorities_file())
+    if folder is None:
+        curl.unsetopt(pycurl.CAPATH)
+    else:
+        curl.setopt(pycurl.CAPATH, folder)

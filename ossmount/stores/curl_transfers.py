@@ -8,16 +8,13 @@ the multi interface. Touch it together with ``tests/store_suite``.
 from __future__ import annotations
 
 import contextlib
-import functools
 import select
-import ssl
 import time
 
-import certifi
 import pycurl
 
 from ossmount.config import StoreSettings
-from ossmount.stores.curl_handles import new_handle
+from ossmount.stores.curl_handles import new_handle, trust
 from ossmount.stores.etags import plain_etag
 from ossmount.stores.range_get import RangeGet
 
@@ -132,7 +129,7 @@ class _Transfer:
         curl.setopt(pycurl.HTTPHEADER, request.headers)
         curl.setopt(pycurl.MAXFILESIZE, request.length)
         if request.url.startswith("https:"):
-            curl.setopt(pycurl.CAINFO, request.ca or certificates())
+            trust(curl, request.ca)
         curl.setopt(pycurl.PATH_AS_IS, request.signing is None)  # curl does not do both
         if request.signing is not None and request.signing != self._signing:
             region, access, secret = self._signing = request.signing
@@ -192,10 +189,3 @@ def _version(headers: list[bytes]) -> tuple[str, str]:
         elif line[:14].lower() == b"content-range:":
             content_range = line[14:].strip().decode("latin-1")
     return etag, content_range
-
-
-@functools.cache
-def certificates() -> str:
-    """The file of the system's certificate authorities; certifi's where there is none."""
-    found = ssl.get_default_verify_paths().cafile
-    return found if found is not None else certifi.where()

@@ -18,6 +18,7 @@ from ossmount.config import StoreSettings
 from ossmount.errors import OssmountError, SettingsError
 from ossmount.protocols import ObjectStore
 from ossmount.stores.addresses import Address, Resolving
+from ossmount.stores.authorities import ensure_authorities
 from ossmount.stores.wrappers import Backoff, Counting, Retrying
 from ossmount.uris import FILE_ROOT, HTTP_SCHEMES, parse_uri
 
@@ -48,6 +49,8 @@ def open_store(root_uri: str, settings: StoreSettings) -> ObjectStore:
         from ossmount.stores.file import FileStore
 
         return FileStore()
+    if scheme == "https" or (scheme not in HTTP_SCHEMES and not settings.plain_endpoint):
+        ensure_authorities()
     if scheme in HTTP_SCHEMES:
         from ossmount.stores.http import HttpStore
 

@@ -5,7 +5,6 @@ What may live here: calls of oss2. Touch it when oss2 changes.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import oss2
@@ -15,6 +14,7 @@ from oss2.credentials import CredentialsProvider
 from ossmount.config import StoreSettings
 from ossmount.errors import StoreError
 from ossmount.model import ListPage, ObjectInfo
+from ossmount.stores.authorities import authorities_path
 from ossmount.stores.content_range import check_range
 from ossmount.stores.oss_credentials import CredentialSource
 from ossmount.stores.oss_endpoint import Endpoint
@@ -45,8 +45,8 @@ class SdkTransport:
         self._source = source
         self._headers = {"x-oss-request-payer": "requester"} if settings.requester_pays else {}
         self._session = oss2.Session(pool_size=POOL_SIZE)
-        if authorities := os.environ.get("SSL_CERT_FILE"):
-            self._session.session.verify = authorities  # requests alone would not look there, all others do
+        # requests alone has a list of its own; all others look there.
+        self._session.session.verify = authorities_path()
         self._bucket = oss2.Bucket(
             _auth(source, settings),
             endpoint.base_url,

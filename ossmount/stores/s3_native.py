@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import obstore
@@ -24,6 +23,7 @@ from ossmount.config import StoreSettings
 from ossmount.errors import AccessDenied, StoreUnavailable
 from ossmount.model import ObjectId
 from ossmount.stores.addresses import Address
+from ossmount.stores.authorities import read_authorities
 from ossmount.stores.describing import GetRequest, get_request, url_path
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
 from ossmount.stores.s3_errors import changed, from_boto, one_line
@@ -129,7 +129,7 @@ def make_native(
         "user_agent": "ossmount",
     }
     if ca is not None:
-        client["root_certificate"] = Path(ca).read_bytes()
+        client["root_certificate"] = read_authorities(ca, "the file of certificates for s3://")
     return NativeStore(
         bucket,
         config=config,  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ import botocore.config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ossmount.config import StoreSettings
+from ossmount.stores.authorities import read_authorities
 from ossmount.stores.s3_errors import from_boto
 
 S3Client = Any
@@ -32,11 +33,15 @@ _PROBE_KEY = "x"
 
 
 def make_session(settings: StoreSettings) -> boto3.session.Session:
-    """A session of the profile in the settings. Raises SettingsError (unknown profile)."""
+    """A session of the profile in the settings. Raises SettingsError (unknown profile, no certificates)."""
     try:
-        return boto3.session.Session(profile_name=settings.profile, region_name=settings.region)
+        session = boto3.session.Session(profile_name=settings.profile, region_name=settings.region)
+        bundle = ca_bundle(session)
     except BotoCoreError as error:
         raise from_boto(error, "") from error
+    if bundle is not None and not settings.plain_endpoint:
+        read_authorities(bundle, "AWS_CA_BUNDLE, ca_bundle of the profile, or REQUESTS_CA_BUNDLE")
+    return session
 
 
 def make_client(session: boto3.session.Session, settings: StoreSettings, region: str) -> S3Client:

@@ -10,7 +10,6 @@ import pytest
 from ossmount.config import StoreSettings
 from ossmount.protocols import ObjectStore
 from ossmount.stores import open_store
-from ossmount.stores.curl_transfers import certificates
 from tests.store_suite.backends import BACKENDS, Place
 
 AUTHORITIES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -35,14 +34,6 @@ def tls_place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 def listed_place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A place of every backend whose listing is tested."""
     return _enter(BACKENDS[request.param].make(request), monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def certificates_of_this_test() -> Iterator[None]:
-    """A process keeps the name of the file with which it began; these tests change it."""
-    certificates.cache_clear()
-    yield
-    certificates.cache_clear()
 
 
 def _enter(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:

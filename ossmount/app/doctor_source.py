@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import email.utils
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -28,6 +29,9 @@ PATIENCE = 5.0
 
 SAMPLE = 4096
 """Bytes read of one object: enough to show the permission."""
+
+_REMEDY_REACH = "check --endpoint-url, --region, the proxy variables and the network"
+_REMEDY_TRUST = "name who vouches for it: AWS_CA_BUNDLE for s3://, SSL_CERT_FILE for oss:// and https://"
 
 
 def check_source(source: str, settings: Settings, open_store: OpenStore | None = None) -> Iterator[Finding]:
@@ -90,27 +94,27 @@ def credentials_kind(root: str, settings: StoreSettings) -> str:
     return f"found by {found.method}"
 
 
-def endpoint_of(root: str, settings: StoreSettings) -> str:
-    """The URL that requests for ``root`` go to."""
+def endpoint_of(root: str, settings: StoreSettings) -> tuple[str, str | None]:
+    """The URL that requests for ``root`` go to, and the file of authorities; None: the system's."""
     scheme, _, bucket = root.partition("://")
     if scheme == "oss":
         from ossmount.stores.oss_endpoint import resolve_endpoint
 
-        return resolve_endpoint(bucket, settings).base_url
+        return resolve_endpoint(bucket, settings).base_url, None
     if scheme == "s3":
-        from ossmount.stores.s3_session import make_client, make_session
+        from ossmount.stores.s3_session import ca_bundle, make_client, make_session
 
         session = make_session(settings)
         region = settings.region or session.region_name or "us-east-1"
-        return str(make_client(session, settings, region).meta.endpoint_url)
-    return root
+        return str(make_client(session, settings, region).meta.endpoint_url), ca_bundle(session)
+    return root, None
 
 
 def check_endpoint(root: str, settings: StoreSettings) -> Iterator[Finding]:
     """The endpoint answers at all, and its clock agrees with ours."""
     try:
-        url = endpoint_of(root, settings)
-        date = server_date(url)
+        url, ca = endpoint_of(root, settings)
+        date = server_date(url, ca)
     except OssmountError as error:
         yield _failed("endpoint", error)
         return
@@ -119,20 +123,23 @@ def check_endpoint(root: str, settings: StoreSettings) -> Iterator[Finding]:
             "endpoint",
             False,
             f"{root} is not reached: {error}",
-            "check --endpoint-url, --region, the proxy variables and the network",
+            _REMEDY_TRUST if "CERTIFICATE_VERIFY" in str(error) else _REMEDY_REACH,
         )
         return
     yield Finding("endpoint", True, f"{url} answers")
     yield clock_finding(date, time.time())
 
 
-def server_date(url: str) -> str | None:
-    """The ``Date`` header of any answer, a refusal included. Raises OSError where nobody answers."""
+def server_date(url: str, ca: str | None = None) -> str | None:
+    """The ``Date`` header of any answer, a refusal included. Raises OSError where nobody answers, or one
+    whom nobody in ``ca`` (None: the system's file of authorities) vouches for.
+    """
     if not url.startswith(("http://", "https://")):
         raise OSError(f"{url} is not an HTTP endpoint")
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - checked above
+    trust = ssl.create_default_context(cafile=ca)
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - checked above
+        with urllib.request.urlopen(request, timeout=PATIENCE, context=trust) as answer:  # noqa: S310 - checked
             return str(answer.headers["Date"]) if "Date" in answer.headers else None
     except urllib.error.HTTPError as answer:
         with answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from ossmount.app.finding import Finding
 from ossmount.config import CacheSettings, MountSettings, Settings, StoreSettings
 from ossmount.errors import AccessDenied, ObjectMissing
 from ossmount.protocols import ObjectStore
+from tests.servers.tls import Authority
 
 NOW = 1_700_000_000.0
 
@@ -141,6 +142,32 @@ def test_a_refusal_is_an_answer() -> None:
     with refusing_server() as url:
         found = list(doctor_source.check_endpoint("s3://bucket", StoreSettings(endpoint_url=url)))
     assert [(f.name, f.ok) for f in found] == [("endpoint", True), ("clock", True)]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize(
+    ("root", "variable"),
+    [("s3://bucket", "AWS_CA_BUNDLE"), ("oss://bucket", "SSL_CERT_FILE"), ("", "SSL_CERT_FILE")],
+)
+def test_an_endpoint_behind_tls_is_trusted_as_its_store_trusts_it(
+    root: str,
+    variable: str,
+    trusted: bool,
+    behind_tls: Callable[[str], str],
+    tls_authority: Authority,
+    strange_authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str((tls_authority if trusted else strange_authority).file))
+    with refusing_server() as plain:
+        url = behind_tls(plain)
+        settings = StoreSettings(endpoint_url=url, region="cn-hangzhou")
+        found = list(doctor_source.check_endpoint(root or url, settings))
+    assert [(f.name, f.ok) for f in found][:1] == [("endpoint", trusted)]
+    assert trusted or variable in found[0].remedy
 
 
 def test_nobody_answers() -> None:

@@ -18,7 +18,7 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Any, Final
 
 import urllib3
 from urllib3.exceptions import HTTPError, LocationParseError
@@ -34,6 +34,7 @@ from ossmount.errors import (
     Throttled,
 )
 from ossmount.model import ListPage, ObjectId, ObjectInfo
+from ossmount.stores.authorities import authorities_file, authorities_folder
 from ossmount.stores.content_range import check_range
 from ossmount.stores.describing import GetRequest, get_request
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
@@ -193,7 +194,8 @@ def _pool(root: str, settings: StoreSettings) -> urllib3.PoolManager:
     timeout = urllib3.Timeout(connect=settings.connect_timeout, read=settings.request_timeout)
     # Redirects only: the Retrying wrapper owns all other retries.
     retries = urllib3.Retry(total=5, redirect=5, connect=0, read=0, status=0, other=0)
+    trust: dict[str, Any] = {"ca_certs": authorities_file(), "ca_cert_dir": authorities_folder()}
     proxy = urllib.request.getproxies().get(scheme)
     if proxy and not urllib.request.proxy_bypass(host):
-        return urllib3.ProxyManager(proxy, maxsize=POOL, timeout=timeout, retries=retries)
-    return urllib3.PoolManager(maxsize=POOL, timeout=timeout, retries=retries)
+        return urllib3.ProxyManager(proxy, maxsize=POOL, timeout=timeout, retries=retries, **trust)
+    return urllib3.PoolManager(maxsize=POOL, timeout=timeout, retries=retries, **trust)

@@ -12,6 +12,7 @@ import pickle
 import select
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
@@ -33,15 +34,14 @@ def in_child(work: Callable[[], T]) -> T:
     """
     reading, writing = os.pipe()
     _flush_output()
-    # An interrupt between the fork and the block below would leave the child to nobody.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    interrupts = _HeldInterrupts()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _run_and_exit(work, writing, before)
+        _run_and_exit(work, writing, interrupts)
     try:
         os.close(writing)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        interrupts.release()
         result: T = _outcome(reading, pid)
     except BaseException:
         _end(pid)
@@ -49,10 +49,39 @@ def in_child(work: Callable[[], T]) -> T:
     return result
 
 
-def _run_and_exit(work: Callable[[], Any], writing: int, mask: set[signal.Signals | int]) -> NoReturn:
+class _HeldInterrupts:
+    """From now on until :meth:`release` Ctrl-C is only noted, in the main thread at least.
+
+    Between the fork and what looks after the child it would leave the child to nobody. To block the signal
+    is not enough: another thread may take it, and in the hooks that a fork runs (``logging`` has one) the
+    exception is lost.
+    """
+
+    def __init__(self) -> None:
+        self._came = False
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        self._handler = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread():
+            self._handler = None  # only the main thread may set one
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, *_: object) -> None:
+        self._came = True
+
+    def release(self) -> None:
+        """What came meanwhile comes now, so this may raise KeyboardInterrupt. Once in each process."""
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        if self._came:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _run_and_exit(work: Callable[[], Any], writing: int, interrupts: _HeldInterrupts) -> NoReturn:
     status = 0
     try:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        interrupts.release()
         outcome: tuple[str, Any] = ("result", work())
     except errors.OssmountError as error:
         outcome = ("error", errors.encode_error(error))

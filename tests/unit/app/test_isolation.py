@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -98,6 +99,31 @@ def test_a_child_whose_cleanup_hangs_is_interrupted_again() -> None:
     assert select.select([cleaned], [], [], 0)[0]
     for fd in (ready, tell, cleaned, done):
         os.close(fd)
+
+
+def test_an_interrupt_within_the_fork_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the hooks of a fork, which swallow exceptions; another thread may take what this one blocks."""
+    fork, forked = os.fork, threading.Event()
+
+    def interrupt() -> None:  # in a thread from before, which blocks nothing
+        forked.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    other = threading.Thread(target=interrupt)
+    other.start()
+
+    def fork_and_interrupt() -> int:
+        if (pid := fork()) != 0:
+            with contextlib.suppress(KeyboardInterrupt):
+                forked.set()
+                other.join()
+        return pid
+
+    monkeypatch.setattr(os, "fork", fork_and_interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        in_child(threading.Event().wait)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_an_interrupt_that_another_thread_took_is_noticed() -> None:

@@ -134,13 +134,13 @@ def server_date(url: str, ca: str | None = None) -> str | None:
     """The ``Date`` header of any answer, a refusal included. Raises OSError where nobody answers, or one
     whom nobody in ``ca`` (None: the system's file of authorities) vouches for.
     """
+    from ossmount.stores.authorities import authorities_for
+
     if not url.startswith(("http://", "https://")):
         raise OSError(f"{url} is not an HTTP endpoint")
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - checked above
-    from ossmount.stores.authorities import authorities_file, authorities_folder
-
-    folder = authorities_folder() if ca is None else None
-    trust = ssl.create_default_context(cafile=ca or authorities_file(), capath=folder)
+    file, folder = authorities_for(ca)
+    trust = ssl.create_default_context(cafile=file, capath=folder)
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE, context=trust) as answer:  # noqa: S310 - checked
             return str(answer.headers["Date"]) if "Date" in answer.headers else None

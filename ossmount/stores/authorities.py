@@ -40,6 +40,11 @@ def authorities_folder() -> str | None:
     return os.environ.get(FOLDER) or None
 
 
+def authorities_for(ca: str | None) -> tuple[str, str | None]:
+    """File and directory to believe: ``ca`` alone, or without it those of the environment or the system."""
+    return (ca, None) if ca else (authorities_file(), authorities_folder())
+
+
 def authorities_path() -> str:
     """For a client that takes one of both."""
     return os.environ.get(FILE) or authorities_folder() or authorities_file()

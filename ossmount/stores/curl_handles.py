@@ -8,7 +8,7 @@ from __future__ import annotations
 import pycurl
 
 from ossmount.config import StoreSettings
-from ossmount.stores.authorities import authorities_file, authorities_folder
+from ossmount.stores.authorities import authorities_for
 
 
 def new_handle(settings: StoreSettings, receive_bytes: int) -> pycurl.Curl:
@@ -27,8 +27,8 @@ def new_handle(settings: StoreSettings, receive_bytes: int) -> pycurl.Curl:
 
 def trust(curl: pycurl.Curl, ca: str | None) -> None:
     """Believes whom a file vouches for; None: whom the environment or the system does."""
-    folder = authorities_folder() if ca is None else None
-    curl.setopt(pycurl.CAINFO, ca or authorities_file())
+    file, folder = authorities_for(ca)
+    curl.setopt(pycurl.CAINFO, file)
     if folder is None:
         curl.unsetopt(pycurl.CAPATH)
     else:

@@ -34,7 +34,7 @@ from ossmount.errors import (
     Throttled,
 )
 from ossmount.model import ListPage, ObjectId, ObjectInfo
-from ossmount.stores.authorities import authorities_file, authorities_folder
+from ossmount.stores.authorities import authorities_for
 from ossmount.stores.content_range import check_range
 from ossmount.stores.describing import GetRequest, get_request
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
@@ -194,7 +194,8 @@ def _pool(root: str, settings: StoreSettings) -> urllib3.PoolManager:
     timeout = urllib3.Timeout(connect=settings.connect_timeout, read=settings.request_timeout)
     # Redirects only: the Retrying wrapper owns all other retries.
     retries = urllib3.Retry(total=5, redirect=5, connect=0, read=0, status=0, other=0)
-    trust: dict[str, Any] = {"ca_certs": authorities_file(), "ca_cert_dir": authorities_folder()}
+    file, folder = authorities_for(None)
+    trust: dict[str, Any] = {"ca_certs": file, "ca_cert_dir": folder}
     proxy = urllib.request.getproxies().get(scheme)
     if proxy and not urllib.request.proxy_bypass(host):
         return urllib3.ProxyManager(proxy, maxsize=POOL, timeout=timeout, retries=retries, **trust)

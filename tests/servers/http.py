@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from email.utils import formatdate, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from ossmount.config import StoreSettings
+
 FIRST_MODIFIED = 1_700_000_000
 """Last-Modified of the first object, in seconds; each put is a minute later."""
 
@@ -51,6 +53,19 @@ class RangeServer:
         if self.etags != "none":
             headers["ETag"] = etag if self.etags == "strong" else f"W/{etag}"
         return headers
+
+
+def leading_to(endpoint_url: str | None, transport: str = "native") -> StoreSettings:
+    """Settings with which S3 and OSS, too, read ``/bucket/key`` of such a server."""
+    return StoreSettings(
+        endpoint_url=endpoint_url,
+        region="here",
+        no_sign_request=True,
+        addressing_style="path",
+        transport=transport,
+        connect_timeout=5,
+        request_timeout=20,
+    )
 
 
 @contextlib.contextmanager

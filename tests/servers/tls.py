@@ -17,10 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+TOLD_BY = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Variables that tell some client whom to trust."""
 
 _CHUNK = 1 << 18
 _LIFE = datetime.timedelta(days=1)
@@ -55,6 +59,13 @@ def make_authority(folder: Path) -> Authority:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(served)
     return Authority(file, context)
+
+
+def tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unsets ``TOLD_BY``; whoever sets one meanwhile, the code under test too, is undone after the test."""
+    for name in TOLD_BY:
+        monkeypatch.setenv(name, "")  # an absent one would not be remembered
+        monkeypatch.delenv(name)
 
 
 def _authority_certificate(key: _Key) -> x509.Certificate:

@@ -10,10 +10,8 @@ import pytest
 from ossmount.config import StoreSettings
 from ossmount.protocols import ObjectStore
 from ossmount.stores import open_store
+from tests.servers.tls import tell_nothing
 from tests.store_suite.backends import BACKENDS, Place
-
-AUTHORITIES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
-"""Variables that tell some client whom to trust."""
 
 Open = Callable[[str, StoreSettings], ObjectStore]
 
@@ -37,8 +35,7 @@ def listed_place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 
 def _enter(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-    for name in AUTHORITIES:
-        monkeypatch.delenv(name, raising=False)
+    tell_nothing(monkeypatch)
     for name, value in place.environment.items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import select
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +19,7 @@ from ossmount.stores.socket_transfers import SocketTransfers
 from ossmount.stores.transfers import RangeTransfers
 from tests.store_suite.backends import Place
 from tests.support.sinks import Gathering
+from tests.support.transferring import work_until
 
 pytestmark = pytest.mark.server
 
@@ -47,22 +46,14 @@ class Ranges:
                 target, start, length, lambda body, number=number: found.__setitem__(number, body)
             )
         ]
-        deadline = time.monotonic() + 20
-        while len(found) < len(started):
-            assert time.monotonic() < deadline, self.transfers
-            select.select([self.transfers.fileno()], [], [], 0.05)
-            self.transfers.work()
+        work_until(lambda: len(found) >= len(started), self.transfers)
         return [found.get(number) for number in range(len(wanted))]
 
     def pour(self, target: ObjectId, start: int, length: int) -> tuple[bytes, list[bytes | None]]:
         """What a sink was given, and what was said at the end."""
         sink, said = Gathering(), list[bytes | None]()
         assert self.transfers.start(target, start, length, said.append, sink)
-        deadline = time.monotonic() + 20
-        while not said:
-            assert time.monotonic() < deadline, self.transfers
-            select.select([self.transfers.fileno()], [], [], 0.05)
-            self.transfers.work()
+        work_until(lambda: said, self.transfers)
         return sink.data, said
 
     def counted(self) -> tuple[float, float, float]:

@@ -26,7 +26,7 @@ from ossmount.app.finding import Finding
 from ossmount.config import CacheSettings, MountSettings, Settings, StoreSettings
 from ossmount.errors import AccessDenied, ObjectMissing
 from ossmount.protocols import ObjectStore
-from tests.servers.tls import Authority
+from tests.servers.tls import Authority, tell_nothing
 
 NOW = 1_700_000_000.0
 
@@ -159,8 +159,7 @@ def test_an_endpoint_behind_tls_is_trusted_as_its_store_trusts_it(
     strange_authority: Authority,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(name, raising=False)
+    tell_nothing(monkeypatch)
     monkeypatch.setenv(variable, str((tls_authority if trusted else strange_authority).file))
     with refusing_server() as plain:
         url = behind_tls(plain)

@@ -19,17 +19,13 @@ from ossmount.protocols import ObjectStore
 from ossmount.stores import authorities, open_store
 from ossmount.stores.authorities import authorities_file, authorities_path, ensure_authorities
 from ossmount.stores.curl_handles import new_handle, trust
-from tests.servers.http import RangeServer
-from tests.servers.tls import Authority
-
-VARIABLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+from tests.servers.http import RangeServer, leading_to
+from tests.servers.tls import TOLD_BY, Authority, tell_nothing
 
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:
-        monkeypatch.setenv(name, "")  # what a test sets is taken back
-        monkeypatch.delenv(name)
+    tell_nothing(monkeypatch)
 
 
 @pytest.fixture
@@ -52,18 +48,7 @@ def folder(tls_authority: Authority, tmp_path: Path) -> Path:
 
 
 def opened(uri: str, endpoint_url: str | None = None, transport: str = "native") -> ObjectStore:
-    return open_store(
-        uri,
-        StoreSettings(
-            endpoint_url=endpoint_url,
-            region="here",
-            no_sign_request=True,
-            addressing_style="path",
-            transport=transport,
-            connect_timeout=5,
-            request_timeout=20,
-        ),
-    )
+    return open_store(uri, leading_to(endpoint_url, transport))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +86,7 @@ def test_a_directory_that_is_none_is_refused_at_once(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("uri", ["s3://bkt", "oss://bkt", "http://localhost", "file:///"])
 def test_without_tls_nobody_asks(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:
+    for name in TOLD_BY:
         monkeypatch.setenv(name, "/nonexistent")
     opened(uri, "http://127.0.0.1:1").close()
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import select
-import time
-
 import pytest
 
-from ossmount.config import StoreSettings
 from ossmount.errors import StoreUnavailable
 from ossmount.model import ObjectId
 from ossmount.protocols import Sink
@@ -19,8 +15,9 @@ from ossmount.stores.resolving import Resolver
 from ossmount.stores.s3 import S3Store
 from ossmount.stores.socket_transfers import SocketTransfers
 from ossmount.stores.transfers import RangeTransfers
-from tests.servers.http import RangeServer
+from tests.servers.http import RangeServer, leading_to
 from tests.support.sinks import Gathering
+from tests.support.transferring import work_until
 
 DATA = bytes(range(256)) * 20
 SHIFTS = pytest.mark.parametrize("shift", [0, 7])
@@ -56,24 +53,12 @@ def shifting(http_ranges: RangeServer) -> RangeServer:
     return http_ranges
 
 
-def settings(server: RangeServer, transport: str = "native") -> StoreSettings:
-    return StoreSettings(
-        endpoint_url=server.url,
-        region="here",
-        no_sign_request=True,
-        addressing_style="path",
-        transport=transport,
-        connect_timeout=5,
-        request_timeout=20,
-    )
-
-
 @pytest.mark.server
 @SHIFTS
 @pytest.mark.parametrize("kind", ["http native", "s3 native", "s3 sdk", "oss sdk"])
 def test_a_store_refuses_them(shifting: RangeServer, kind: str, shift: int) -> None:
     scheme, transport = kind.split()
-    asked = settings(shifting, transport)
+    asked = leading_to(shifting.url, transport)
     stores = {"http": HttpStore, "s3": S3Store, "oss": OssStore}
     store = stores[scheme](shifting.url if scheme == "http" else "bkt", asked)
     target = ObjectId(store.uri, "x", shifting.validators("/x")["ETag"].strip('"'), len(DATA))
@@ -96,20 +81,18 @@ def test_a_transfer_refuses_them(
 ) -> None:
     if way != "sockets":
         monkeypatch.setattr(SocketTransfers, "begin", lambda transfers, get: False)
-    pool = StorePool(settings(shifting))
+    pool = StorePool(leading_to(shifting.url))
     pool.prepare([shifting.url])
-    transfers = RangeTransfers(pool.find, settings(shifting), resolver=Resolver(aside=lambda job: job()))
+    transfers = RangeTransfers(
+        pool.find, leading_to(shifting.url), resolver=Resolver(aside=lambda job: job())
+    )
     target = ObjectId(shifting.url, "x", shifting.validators("/x")["ETag"].strip('"'), len(DATA))
     shifting.shift = shift
     sink, said = Gathering(), list[bytes | None]()
     into: Sink | None = None if way == "curl without a sink" else sink
     try:
         assert transfers.start(target, 100, 200, said.append, into)
-        deadline = time.monotonic() + 20
-        while not said:
-            assert time.monotonic() < deadline, transfers
-            select.select([transfers.fileno()], [], [], 0.05)
-            transfers.work()
+        work_until(lambda: said, transfers)
     finally:
         transfers.close()
         pool.close()

@@ -22,7 +22,7 @@ from ossmount.stores.s3 import S3Store
 from ossmount.stores.s3_session import base_url, discover_region, make_client, make_session
 from tests.servers.http import RangeServer
 from tests.servers.s3 import S3Server
-from tests.servers.tls import Authority
+from tests.servers.tls import Authority, tell_nothing
 
 
 @pytest.fixture(autouse=True)
@@ -335,7 +335,7 @@ def test_every_client_trusts_whom_boto3_trusts(
     tls_authority: Authority,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    tell_nothing(monkeypatch)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls_authority.file))
     settings = StoreSettings(endpoint_url=behind_tls(gateway.endpoint_url), transport=transport)
     store = S3Store(bucket, settings)

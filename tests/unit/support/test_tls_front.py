@@ -48,13 +48,22 @@ def all_of(end: socket.socket) -> bytes:
     return b"".join(iter(lambda: end.recv(1 << 16), b""))
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_bytes_go_both_ways(tls_authority: Authority, plain: socket.socket, host: str) -> None:
+@contextlib.contextmanager
+def both_ends(
+    authority: Authority, plain: socket.socket, host: str = "127.0.0.1"
+) -> Iterator[tuple[ssl.SSLSocket, socket.socket]]:
+    """A client of a front of ``plain``, and the server's end of its connection."""
     with (
-        tls_front(tls_authority, url_of(plain)) as front,
-        connected(tls_authority, front, host) as client,
+        tls_front(authority, url_of(plain)) as front,
+        connected(authority, front, host) as client,
         accepted(plain) as server,
     ):
+        yield client, server
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_bytes_go_both_ways(tls_authority: Authority, plain: socket.socket, host: str) -> None:
+    with both_ends(tls_authority, plain, host) as (client, server):
         client.sendall(b"ask")
         assert server.recv(10) == b"ask"
         server.sendall(b"answer")
@@ -62,11 +71,7 @@ def test_bytes_go_both_ways(tls_authority: Authority, plain: socket.socket, host
 
 
 def test_a_client_that_has_said_all_is_answered(tls_authority: Authority, plain: socket.socket) -> None:
-    with (
-        tls_front(tls_authority, url_of(plain)) as front,
-        connected(tls_authority, front) as client,
-        accepted(plain) as server,
-    ):
+    with both_ends(tls_authority, plain) as (client, server):
         client.sendall(b"all that it says")
         with pytest.raises(TimeoutError):  # it says its end, and waits for the server's
             say_end(client)
@@ -85,11 +90,7 @@ def say_end(client: ssl.SSLSocket) -> None:
 
 
 def test_a_server_that_has_said_all_is_told_more(tls_authority: Authority, plain: socket.socket) -> None:
-    with (
-        tls_front(tls_authority, url_of(plain)) as front,
-        connected(tls_authority, front) as client,
-        accepted(plain) as server,
-    ):
+    with both_ends(tls_authority, plain) as (client, server):
         client.sendall(b"ask")
         assert server.recv(10) == b"ask"
         server.shutdown(socket.SHUT_WR)
@@ -99,11 +100,11 @@ def test_a_server_that_has_said_all_is_told_more(tls_authority: Authority, plain
 
 
 def test_a_body_and_its_end(tls_authority: Authority, plain: socket.socket) -> None:
-    with tls_front(tls_authority, url_of(plain)) as front, connected(tls_authority, front) as client:
-        with accepted(plain) as server:
-            client.sendall(b"ask")
-            assert server.recv(10) == b"ask"
-            server.sendall(DATA)
+    with both_ends(tls_authority, plain) as (client, server):
+        client.sendall(b"ask")
+        assert server.recv(10) == b"ask"
+        server.sendall(DATA)
+        server.close()
         assert all_of(client) == DATA
 
 

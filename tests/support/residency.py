@@ -1,9 +1,17 @@
-"""What of a file is in the page cache, seen without reading any of it (mincore(2))."""
+"""What of a file is in the page cache, seen without reading any of it (mincore(2)); and kept there."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+MAP_LOCKED = 0x2000
+"""mmap(2): brings the pages in and locks them; Python does not name it."""
 
 
 def resident_pages(fd: int, size: int) -> int:
@@ -29,3 +37,23 @@ def missing_pages(fd: int, size: int) -> int:
 def resident(fd: int, size: int) -> bool:
     """True when every page of the file is in the page cache."""
     return missing_pages(fd, size) == 0
+
+
+@contextlib.contextmanager
+def locked_in_memory(paths: Iterable[Path]) -> Iterator[None]:
+    """No page of these files is given up for want of memory or of use; a file system may still drop them.
+
+    Machines that page idle memory out (docs/performance.md, *Pages that go*) do so even with fresh pages,
+    and whoever counts READs would count theirs.
+    """
+    with contextlib.ExitStack() as mapped:
+        for path in paths:
+            with path.open("rb") as file:
+                try:
+                    pages = mmap.mmap(
+                        file.fileno(), 0, flags=mmap.MAP_SHARED | MAP_LOCKED, prot=mmap.PROT_READ
+                    )
+                except OSError as error:
+                    pytest.skip(f"no memory may be locked here ({error}): ulimit -l")
+                mapped.enter_context(pages)
+        yield

@@ -1,9 +1,9 @@
 """Whose certificates are believed: what the environment says of it, the same for every client.
 
-The clients look in different places. botocore has AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE and a list of its own
-(``s3_session.ca_bundle``); the interpreter's ``ssl`` and Rust's clients have SSL_CERT_FILE, SSL_CERT_DIR and
-the system's list, and Rust's panic where there is none at all; libcurl and requests are told. What may live
-here: finding files of authorities, and saying what is wrong with one. No client.
+The clients look in different places. The interpreter's ``ssl`` and Rust's clients have SSL_CERT_FILE,
+SSL_CERT_DIR and the system's list, and Rust's panic where there is none at all; libcurl, requests and
+botocore are told. For AWS, what botocore knows comes first (``s3_session.ca_bundle``). What may live here:
+finding files of authorities, and saying what is wrong with one. No client.
 """
 
 from __future__ import annotations

@@ -16,14 +16,13 @@ import pycurl
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-from botocore.httpsession import where
 from botocore.utils import get_environ_proxies
 
 from ossmount.config import StoreSettings
 from ossmount.errors import StoreUnavailable
 from ossmount.model import ListPage
 from ossmount.stores.addresses import Address
-from ossmount.stores.curl_handles import new_handle
+from ossmount.stores.curl_handles import new_handle, trust
 from ossmount.stores.list_xml import read_list_page
 from ossmount.stores.s3_errors import from_boto, from_page
 
@@ -172,7 +171,7 @@ class PageRequests:
         curl = new_handle(self._settings, RECEIVE_BYTES)
         curl.setopt(pycurl.PATH_AS_IS, 1)
         curl.setopt(pycurl.PROXY, self._proxy)  # "": curl must not look for one in its own way
-        curl.setopt(pycurl.CAINFO, self._address.ca or where())
+        trust(curl, self._address.ca)
         return curl
 
 

@@ -16,7 +16,7 @@ import botocore.config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ossmount.config import StoreSettings
-from ossmount.stores.authorities import read_authorities
+from ossmount.stores.authorities import authorities_file, read_authorities
 from ossmount.stores.s3_errors import from_boto
 
 S3Client = Any
@@ -61,6 +61,7 @@ def make_client(session: boto3.session.Session, settings: StoreSettings, region:
             endpoint_url=settings.endpoint_url,
             region_name=region,
             config=botocore.config.Config(**options),
+            verify=ca_bundle(session) or authorities_file(),
         )
     except (BotoCoreError, ValueError) as error:
         raise from_boto(error, "") from error
@@ -98,7 +99,10 @@ def base_url(client: S3Client, bucket: str) -> str:
 
 
 def ca_bundle(session: boto3.session.Session) -> str | None:
-    """The CA file that boto3 verifies servers with, where one is configured (the order is botocore's)."""
+    """The file of authorities that is configured for AWS, if there is one (the order is botocore's).
+
+    Without one botocore would take a list of its own; here all clients believe whom the machine believes.
+    """
     value = session._session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     return value if isinstance(value, str) else None
 

@@ -326,17 +326,19 @@ def test_a_store_that_was_told_its_address_needs_no_client_of_boto3() -> None:
     store.close()
 
 
+@pytest.mark.parametrize("told_by", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
 @pytest.mark.parametrize("transport", ["native", "sdk"])
-def test_every_client_trusts_whom_boto3_trusts(
+def test_all_clients_trust_the_same_authorities(
     gateway: S3Server,
     bucket: str,
     transport: str,
+    told_by: str,
     behind_tls: Callable[[str], str],
     tls_authority: Authority,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tell_nothing(monkeypatch)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls_authority.file))
+    monkeypatch.setenv(told_by, str(tls_authority.file))
     settings = StoreSettings(endpoint_url=behind_tls(gateway.endpoint_url), transport=transport)
     store = S3Store(bucket, settings)
     assert store.head("x").size == 4

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.contestants import CONTESTANTS, Contestant, Ossmount, Reached
+from tests.bench.contestants import CONTESTANTS, Contestant, Ossmount, Reached, ReachedOssmount
 from tests.bench.ground import IMAGES, LARGE, MILLION, NAMES, OBJECT, Ground, clean_environment
 from tests.bench.nginx_store import NginxStore
 from tests.bench.processes import Program, drop_caches
+from tests.support.counters import PUBLISHED
+from tests.support.residency import locked_in_memory
 
 HERE = Path(__file__).parent
 LATENCY = 0.02
@@ -107,13 +110,15 @@ class Usage:
     def now(cls, store: NginxStore, here: Reached, program: Program) -> Usage:
         """Reads all counters."""
         daemon = here.tree.cpu_seconds() if here.tree else 0.0
-        return cls(store.cpu_seconds(), daemon, program.tree.cpu_seconds(), fuse_reads(here))
+        return cls(store.cpu_seconds(), daemon, program.tree.cpu_seconds(), reads_or_rest(here))
 
 
-def fuse_reads(here: Reached) -> float | None:
-    """READ requests that ossmount answered so far; None for others."""
-    counted = here.counters().get("fetcher", {}).get("reads")
-    return None if counted is None else float(counted)
+def reads_or_rest(here: Reached) -> float | None:
+    """READ requests that ossmount answered so far; None, after as long a rest, for others."""
+    if isinstance(here, ReachedOssmount):
+        return here.reads()
+    time.sleep(PUBLISHED)
+    return None
 
 
 @dataclass
@@ -160,6 +165,26 @@ class Epochs(Case):
             report("first epoch without store", images / (seconds - store / os.cpu_count()), "images/s")  # type: ignore[operator]
         elif after.reads is not None and before.reads is not None:
             report("READs in later epochs", after.reads - before.reads, "requests")
+
+
+@dataclass
+class LockedEpoch(Case):
+    """A later epoch whose pages the machine cannot take: what is read then, the mount forgot."""
+
+    def run(self, ground: Ground, contestant: Contestant, report: Report) -> None:
+        """All files are locked in memory between the first epoch and the second."""
+        with (
+            reached(ground, contestant, IMAGES, LATENCY) as (_, here, _scratch),
+            training(here, "--epochs", "2") as program,
+        ):
+            assert isinstance(here, ReachedOssmount)
+            constructed(program)
+            next_pass(program)
+            with locked_in_memory(path for path in Path(here.source).rglob("*") if path.is_file()):
+                before = here.reads()
+                epoch = next_pass(program)
+                report("READs", here.reads() - before, "requests")
+            report("images", epoch["images"], "images")
 
 
 @dataclass
@@ -323,6 +348,7 @@ CASES: dict[str, Case] = {
             "Epochs, raw loader, 8 loader workers",
             ("local", *_OURS, *_CONNECTORS, *_MOUNTS),
         ),
+        LockedEpoch("locked", "A later epoch, raw loader, pages locked in memory", ("ossmount",)),
         Epochs(
             "raw-2",
             "Epochs, raw loader, 2 loader workers",

@@ -24,6 +24,7 @@ from typing import Any
 from tests.bench.ground import OSSMOUNT, Ground, clean_environment, reaching
 from tests.bench.nginx_store import NginxStore
 from tests.bench.processes import ProcessTree, daemon
+from tests.support.counters import rested
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,10 @@ class ReachedOssmount(Reached):
             env=clean_environment(),
         )
         return dict(json.loads(run.stdout)) if run.returncode == 0 else {}
+
+    def reads(self) -> int:
+        """READ requests so far, none of them too new to have been published. Raises TimeoutError."""
+        return rested(lambda: int(self.counters().get("fs", {}).get("reads", 0)))
 
 
 class Contestant(ABC):

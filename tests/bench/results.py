@@ -169,6 +169,7 @@ BARS = (
     Bar("later epochs, raw ≥ 1.2 x JuiceFS", "raw-8", "ossmount", "later epochs", 1.2, ("juicefs",)),
     Bar("later epochs, decoding ≥ 0.95 x local", "decode-8", "ossmount", "later epochs", 0.95, ("local",)),
     Bar("later epochs, raw: no READ", "raw-8", "ossmount", "READs in later epochs", 0.0, number=0.0),
+    Bar("later epochs, raw, pages locked: no READ", "locked", "ossmount", "READs", 0.0, number=0.0),
     Bar("construction ≥ 200k entries/s", "construction", "ossmount", "entries", 1.0, number=200_000.0),
     Bar("construction: no store request", "construction", "ossmount", "store requests", 0.0, number=0.0),
     Bar("1 GiB ≥ 0.6 x native engine", "sequential", "ossmount", "throughput", 0.6, ("native",)),

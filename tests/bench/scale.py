@@ -250,11 +250,11 @@ class Refresh(Case):
         report("errors and wrong bytes", len(wrong), "files")
         if wrong:
             raise RuntimeError("; ".join(wrong[:3]))
-        before = rested_reads(here)
+        before = here.reads()
         read_all(here, names)
         if cache_drops() != drops:
             raise RuntimeError("somebody dropped the machine's page cache meanwhile")
-        report("READs of unchanged files", rested_reads(here) - before, "requests")
+        report("READs of unchanged files", here.reads() - before, "requests")
         report("unchanged files read again", len(names), "files")
         assert here.tree is not None
         report("PSS after the refresh", here.tree.pss_bytes() / 1e6, "MB")
@@ -281,17 +281,6 @@ def refresh(here: ReachedOssmount) -> dict[str, Any]:
     if done.returncode:
         raise RuntimeError(f"refresh: {done.stderr[-600:]}")
     return dict(json.loads(done.stdout))
-
-
-def rested_reads(here: ReachedOssmount) -> int:
-    """READ requests so far, once the published counters rest. Raises RuntimeError."""
-    previous = -1
-    for _ in range(50):
-        current = int(here.counters().get("fs", {}).get("reads", 0))
-        if current == previous:
-            return current
-        previous = current
-    raise RuntimeError("the counters do not rest")
 
 
 @contextmanager

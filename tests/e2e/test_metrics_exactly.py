@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ossmount.app.statistics import PUBLISH_INTERVAL
 from tests.servers.oss_server import OssServer
 from tests.servers.process import free_port
 from tests.support.buckets import fill_oss, oss_options
 from tests.support.command import CommandMount, Home
+from tests.support.counters import rested
 from tests.support.mounting import needs_fuse, wait_for
 from tests.support.residency import missing_pages
 
@@ -32,9 +32,6 @@ FILES = {f"{i:02}.bin": bytes([i]) * (90_000 + i) for i in range(8)}
 TOTAL = sum(map(len, FILES.values()))
 LARGE = 8 << 20
 """Twice the largest file that is fetched as a whole."""
-
-PUBLISHED = 2 * PUBLISH_INTERVAL
-"""Seconds after which counters that stand still have been published: twice the interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +53,10 @@ class Watched:
         }
 
     def settled(self) -> dict[str, float]:
-        """The metrics once they stand still."""
-        seen = [self.scrape()]
-        still = [time.monotonic()]
-
-        def quiet() -> bool:
-            seen.append(self.scrape())
-            varying = {name for name in seen[-1] if seen[-1][name] != seen[-2].get(name)}
-            if varying - {"index_age_seconds"}:
-                still.append(time.monotonic())
-            return time.monotonic() - still[-1] > PUBLISHED
-
-        wait_for(quiet)
-        return seen[-1]
+        """The metrics once they stand still, but for one that never does."""
+        return rested(
+            lambda: {name: value for name, value in self.scrape().items() if name != "index_age_seconds"}
+        )
 
     def read_all(self) -> None:
         for name, data in FILES.items():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
+import os
+import resource
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import pytest
 
 MAP_LOCKED = 0x2000
 """mmap(2): brings the pages in and locks them; Python does not name it."""
@@ -44,16 +44,17 @@ def locked_in_memory(paths: Iterable[Path]) -> Iterator[None]:
     """No page of these files is given up for want of memory or of use; a file system may still drop them.
 
     Machines that page idle memory out (docs/performance.md, *Pages that go*) do so even with fresh pages,
-    and whoever counts READs would count theirs.
+    and whoever counts READs would count theirs. A descriptor is held for each file. Raises OSError.
     """
     with contextlib.ExitStack() as mapped:
         for path in paths:
             with path.open("rb") as file:
-                try:
-                    pages = mmap.mmap(
-                        file.fileno(), 0, flags=mmap.MAP_SHARED | MAP_LOCKED, prot=mmap.PROT_READ
-                    )
-                except OSError as error:
-                    pytest.skip(f"no memory may be locked here ({error}): ulimit -l")
-                mapped.enter_context(pages)
+                locked = mmap.MAP_SHARED | MAP_LOCKED
+                mapped.enter_context(mmap.mmap(file.fileno(), 0, flags=locked, prot=mmap.PROT_READ))
         yield
+
+
+def may_lock(size: int) -> bool:
+    """True where this process may lock ``size`` bytes of memory."""
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    return os.geteuid() == 0 or limit == resource.RLIM_INFINITY or limit >= size

@@ -54,9 +54,8 @@ class Watched:
 
     def settled(self) -> dict[str, float]:
         """The metrics once they stand still, but for one that never does."""
-        return rested(
-            lambda: {name: value for name, value in self.scrape().items() if name != "index_age_seconds"}
-        )
+        rested(lambda: self.scrape() | {"index_age_seconds": 0.0})
+        return self.scrape()
 
     def read_all(self) -> None:
         for name, data in FILES.items():

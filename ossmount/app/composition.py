@@ -18,8 +18,8 @@ import trio
 
 from ossmount.app.exporter import open_listener, serve_metrics
 from ossmount.app.indexes import cache_directory
+from ossmount.app.publishing import publish
 from ossmount.app.shared_level import SharedLevel
-from ossmount.app.statistics import publish
 from ossmount.app.tracing import Traced, TracedReading, Tracer, open_tracer
 from ossmount.cache.disk import DiskCache
 from ossmount.cache.layered import AnyCache, LayeredCache, open_cache

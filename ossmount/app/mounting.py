@@ -1,10 +1,9 @@
-"""Mounting, unmounting and listing mounts: what the commands of the same names do."""
+"""Mounting: from sources and settings to a mount that serves."""
 
 from __future__ import annotations
 
 import logging
 import os
-import select
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from ossmount.app.isolation import in_child
 from ossmount.app.logs import say, set_up_logging
 from ossmount.app.notify import Service
 from ossmount.app.refreshing import MountRefresh, PinnedIndex
-from ossmount.app.runtime import MountRecord, read_record, remove_record
+from ossmount.app.runtime import MountRecord, remove_record
 from ossmount.cache.layered import check_cache
 from ossmount.config import Settings
 from ossmount.errors import CacheError, OssmountError
@@ -31,26 +30,12 @@ from ossmount.fuse.mountpoint import (
     Mountpoint,
     check_device,
     check_directory,
-    mounts,
     parse_mountpoint,
-    resolve,
-    unmount,
 )
 from ossmount.protocols import Report
 from ossmount.stores import Address, import_stores, resolve_addresses
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class MountStatus:
-    """A live (or dead) ossmount mount. ``started`` in seconds since the epoch, 0 where nobody knows."""
-
-    mountpoint: str
-    source: str
-    index: str
-    supervisor: int
-    started: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,50 +171,3 @@ def _check_cache(settings: Settings) -> None:
     except CacheError as error:
         form = settings.observability.log_format
         say(f"warning: {error}; going on without the disk cache", form, logging.WARNING)
-
-
-def umount(mountpoint: str, lazy: bool = False) -> None:
-    """Unmounts ``mountpoint``, live or dead, and waits for its daemon to end. Raises MountpointUnusable."""
-    target = resolve(Path(mountpoint))
-    unmount(target, lazy)
-    record = read_record(str(target))
-    if record is None:
-        return
-    if not _wait_for_end(record.supervisor):
-        say(f"warning: the daemon {record.supervisor} of {target} is still ending", "text")
-    elif read_record(str(target)) == record:
-        remove_record(str(target))  # of a daemon that was killed and could not do so itself
-
-
-END_SECONDS = 10.0
-"""Workers drain in at most a few seconds; who waits longer has a hung store, and is told."""
-
-
-def _wait_for_end(pid: int) -> bool:
-    """Waits until the process has ended; False when it has not after END_SECONDS."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except OSError:
-        return True
-    try:
-        readable, _, _ = select.select([descriptor], [], [], END_SECONDS)
-        return bool(readable)
-    finally:
-        os.close(descriptor)
-
-
-def list_mounts() -> list[MountStatus]:
-    """The ossmount mounts of this mount namespace."""
-    statuses = []
-    for mounted in mounts():
-        record = read_record(str(mounted.path))
-        statuses.append(
-            MountStatus(
-                mountpoint=str(mounted.path),
-                source=mounted.source,
-                index=record.index if record else "",
-                supervisor=record.supervisor if record else 0,
-                started=record.started if record else 0.0,
-            )
-        )
-    return statuses

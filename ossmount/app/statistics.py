@@ -1,4 +1,4 @@
-"""Statistics across processes: every child publishes its counters, anyone may put them together.
+"""Statistics across processes: what children publish (:mod:`ossmount.app.publishing`), put together.
 
 A child writes ``stats/<kind>-<pid>.json`` in the runtime directory twice a second, and only if
 something changed; a dead child's file stays, so sums never run backwards. Counters nest by room
@@ -9,52 +9,17 @@ something changed; a dead child's file stays, so sums never run backwards. Count
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import trio
-
 from ossmount.app.metrics_table import Merge, merge_of
-from ossmount.app.runtime import runtime_directory, write_json
+from ossmount.app.runtime import runtime_directory
 from ossmount.errors import MountError
 from ossmount.fuse.mountpoint import resolve
 
-PUBLISH_INTERVAL = 0.5
-"""Seconds between looks at the counters: fresh enough for a live view. A look costs 0.5 ms of CPU, several
-times as much where programs keep the caches of the CPU busy: every 0.2 s it was one percent of two cores."""
-
 Counters = Mapping[str, Any]
-
-
-async def publish(
-    directory: Path, kind: str, counters: Callable[[], Counters], on_look: Callable[[], None]
-) -> None:
-    """Publishes ``counters()`` until cancelled, and once more at the end; calls ``on_look`` as often."""
-    path = directory / "stats" / f"{kind}-{os.getpid()}.json"
-    published: Counters | None = None
-    try:
-        while True:
-            published = _publish_once(path, counters, published)
-            on_look()
-            await trio.sleep(PUBLISH_INTERVAL)
-    finally:
-        _publish_once(path, counters, published)
-
-
-def _publish_once(
-    path: Path, counters: Callable[[], Counters], published: Counters | None
-) -> Counters | None:
-    current = counters()
-    if current == published:
-        return published
-    try:
-        write_json(path, current)
-    except OSError:
-        return published  # the directory goes away when the mount does
-    return current
 
 
 @dataclass(frozen=True, slots=True)

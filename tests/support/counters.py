@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from ossmount.app.statistics import PUBLISH_INTERVAL
+from ossmount.app.publishing import PUBLISH_INTERVAL
 
 PUBLISHED = 2 * PUBLISH_INTERVAL
 """Seconds after which counters that stand still have been published: twice the interval."""

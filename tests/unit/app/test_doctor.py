@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ossmount.app import doctor_source
-from ossmount.app.doctor import (
+from ossmount.app.doctor_machine import (
     Machine,
     check_allow_other,
     check_cache,

@@ -1,0 +1,70 @@
+"""Mounts that are there: listing and ending them. Nothing here can make one, so little is loaded."""
+
+from __future__ import annotations
+
+import os
+import select
+from dataclasses import dataclass
+from pathlib import Path
+
+from ossmount.app.logs import say
+from ossmount.app.runtime import read_record, remove_record
+from ossmount.fuse.mountpoint import mounts, resolve, unmount
+
+
+@dataclass(frozen=True, slots=True)
+class MountStatus:
+    """A live (or dead) ossmount mount. ``started`` in seconds since the epoch, 0 where nobody knows."""
+
+    mountpoint: str
+    source: str
+    index: str
+    supervisor: int
+    started: float
+
+
+def umount(mountpoint: str, lazy: bool = False) -> None:
+    """Unmounts ``mountpoint``, live or dead, and waits for its daemon to end. Raises MountpointUnusable."""
+    target = resolve(Path(mountpoint))
+    unmount(target, lazy)
+    record = read_record(str(target))
+    if record is None:
+        return
+    if not _wait_for_end(record.supervisor):
+        say(f"warning: the daemon {record.supervisor} of {target} is still ending", "text")
+    elif read_record(str(target)) == record:
+        remove_record(str(target))  # of a daemon that was killed and could not do so itself
+
+
+END_SECONDS = 10.0
+"""Workers drain in at most a few seconds; who waits longer has a hung store, and is told."""
+
+
+def _wait_for_end(pid: int) -> bool:
+    """Waits until the process has ended; False when it has not after END_SECONDS."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return True
+    try:
+        readable, _, _ = select.select([descriptor], [], [], END_SECONDS)
+        return bool(readable)
+    finally:
+        os.close(descriptor)
+
+
+def list_mounts() -> list[MountStatus]:
+    """The ossmount mounts of this mount namespace."""
+    statuses = []
+    for mounted in mounts():
+        record = read_record(str(mounted.path))
+        statuses.append(
+            MountStatus(
+                mountpoint=str(mounted.path),
+                source=mounted.source,
+                index=record.index if record else "",
+                supervisor=record.supervisor if record else 0,
+                started=record.started if record else 0.0,
+            )
+        )
+    return statuses

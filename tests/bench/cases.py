@@ -60,12 +60,17 @@ class Case(ABC):
 
 @contextmanager
 def reached(
-    ground: Ground, contestant: Contestant, bucket: str, latency: float, rate: int = 0
+    ground: Ground,
+    contestant: Contestant,
+    bucket: str,
+    latency: float,
+    rate: int = 0,
+    locked: bool = True,
 ) -> Iterator[tuple[NginxStore, Reached, Path]]:
-    """A fresh store and a fresh mount."""
+    """A fresh store, its data ``locked`` in memory, and a fresh mount."""
     with (
         ground.fresh_directory() as scratch,
-        ground.store(bucket, latency, rate) as store,
+        ground.store(bucket, latency, rate, locked=locked) as store,
         contestant.reach(ground, store, bucket, scratch) as here,
     ):
         yield store, here, scratch
@@ -262,7 +267,7 @@ class DiskCached(Case):
     def run(self, ground: Ground, contestant: Contestant, report: Report) -> None:
         """One epoch to fill the cache, then the page cache is dropped before each of two more."""
         with (
-            reached(ground, contestant, IMAGES, 0.0) as (store, here, _),
+            reached(ground, contestant, IMAGES, 0.0, locked=False) as (store, here, _),
             training(here, "--epochs", "3", "--workers", "8") as program,
         ):
             constructed(program)

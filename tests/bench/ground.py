@@ -18,6 +18,7 @@ from pathlib import Path
 from tests.bench import dataset
 from tests.bench.nginx_store import NginxStore, write_keys
 from tests.bench.processes import page_in
+from tests.support.residency import locked_in_memory, may_lock
 
 IMAGES = "images"
 NAMES = "names"
@@ -76,10 +77,13 @@ class Ground:
             page_in(path)
         return path
 
-    def store(self, bucket: str, latency: float, rate: int = 0, also: tuple[str, ...] = ()) -> NginxStore:
-        """A store that serves ``bucket``, not yet started."""
-        self.bucket(bucket)
-        return NginxStore(self.data, latency, rate, names=(bucket, *also))
+    @contextlib.contextmanager
+    def store(self, bucket: str, latency: float, rate: int = 0, locked: bool = True) -> Iterator[NginxStore]:
+        """A store that serves ``bucket`` out of memory; ``locked``: the machine may not take it away."""
+        path = self.bucket(bucket)
+        kept = kept_in_memory(path) if locked and bucket in {IMAGES, LARGE} else contextlib.nullcontext()
+        with kept, NginxStore(self.data, latency, rate, names=(bucket,)) as store:
+            yield store
 
     def index(self, store: NginxStore, bucket: str) -> Path:
         """The index of a bucket, built once per run."""
@@ -118,6 +122,17 @@ class Ground:
                 if not link.is_symlink():
                     link.symlink_to(Path("..") / IMAGES)
                 file.writelines(f"part_{copy:03d}/".encode() + row for row in rows)
+
+
+@contextlib.contextmanager
+def kept_in_memory(directory: Path) -> Iterator[None]:
+    """Locks all files of ``directory`` in memory, where that is allowed.
+
+    Machines that page idle memory out would have a store read its disk, and measure that.
+    """
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    with locked_in_memory(files if may_lock(sum(file.stat().st_size for file in files)) else []):
+        yield
 
 
 OSSMOUNT = (sys.executable, "-m", "ossmount.cli")

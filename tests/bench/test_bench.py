@@ -51,10 +51,11 @@ def quick_run(tmp_path: Path, *arguments: str, timeout: float) -> dict[str, Any]
 @runs_it
 def test_quick_run_measures_and_reports(tmp_path: Path) -> None:
     who = ["--contestants", "native", "ossmount", "ossmount-1"]
-    written = quick_run(tmp_path, "random", "workers", "sequential", *who, timeout=100)
+    written = quick_run(tmp_path, "random", "workers", "sequential", "locked", *who, timeout=100)
     measured = {(m["case"], m["contestant"]) for m in written["measurements"] if m["value"] > 0}
     expected = {("random", "ossmount"), ("workers", "ossmount-1"), ("sequential", "ossmount")}
-    assert measured == expected | {("sequential", "native")}
+    assert measured == expected | {("sequential", "native"), ("locked", "ossmount")}
+    assert [m["value"] for m in written["measurements"] if m["quantity"] == "READs"] == [0]
     page = (tmp_path / "out" / "README.md").read_text()
     assert "| 1 GiB ≥ 0.6 x native engine |" in page
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()

@@ -27,7 +27,7 @@ pytestmark = [needs_fuse, pytest.mark.fuse, pytest.mark.server]
 
 BUCKET = "watched"
 LENGTH = 1 << 20
-FILES = {f"class_{i % 2}/{i}.jpg": bytes([i]) * LENGTH for i in range(8)}
+FILES = {f"class_{i % 2}/{i}.jpg": bytes([i]) * LENGTH for i in range(4)}
 SHOWN_SECONDS = 20.0
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

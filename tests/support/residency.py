@@ -10,8 +10,10 @@ import resource
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-MAP_LOCKED = 0x2000
-"""mmap(2): brings the pages in and locks them; Python does not name it."""
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.mmap.restype = ctypes.c_void_p
+_LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+_LIBC.mlock.argtypes = _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
 def resident_pages(fd: int, size: int) -> int:
@@ -19,7 +21,7 @@ def resident_pages(fd: int, size: int) -> int:
     states = (ctypes.c_ubyte * pages_of(size))()
     with mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE) as mapped:
         address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
-        result = ctypes.CDLL(None).mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), states)
+        result = _LIBC.mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), states)
     assert result == 0
     return sum(state & 1 for state in states)
 
@@ -44,14 +46,24 @@ def locked_in_memory(paths: Iterable[Path]) -> Iterator[None]:
     """No page of these files is given up for want of memory or of use; a file system may still drop them.
 
     Machines that page idle memory out (docs/performance.md, *Pages that go*) do so even with fresh pages,
-    and whoever counts READs would count theirs. A descriptor is held for each file. Raises OSError.
+    and whoever counts READs would count theirs. No descriptor is held. Raises OSError.
     """
     with contextlib.ExitStack() as mapped:
         for path in paths:
-            with path.open("rb") as file:
-                locked = mmap.MAP_SHARED | MAP_LOCKED
-                mapped.enter_context(mmap.mmap(file.fileno(), 0, flags=locked, prot=mmap.PROT_READ))
+            if size := path.stat().st_size:
+                address = _map_whole(path, size)
+                mapped.callback(_LIBC.munmap, address, size)
+                if _LIBC.mlock(address, size) != 0:
+                    raise OSError(ctypes.get_errno(), "mlock: " + os.strerror(ctypes.get_errno()), str(path))
         yield
+
+
+def _map_whole(path: Path, size: int) -> ctypes.c_void_p:
+    with path.open("rb") as file:
+        address = _LIBC.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), 0)
+    if address == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), "mmap: " + os.strerror(ctypes.get_errno()), str(path))
+    return ctypes.c_void_p(address)
 
 
 def may_lock(size: int) -> bool:

@@ -25,15 +25,13 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from tests.servers.s3 import S3Server, juicefs_gateway
+from tests.support.counters import rested
 
 ROOT = Path(__file__).parents[2]
 BUCKET = "demo"
 CLASSES = ("circle", "cross", "dot", "frame", "line", "pie", "ring", "square", "star", "triangle")
 IMAGES_PER_CLASS = 60
 PIXELS = 160
-SETTLED = 0.5
-"""Seconds without a change after which the counters of an epoch are complete: the mount publishes them
-a few times a second."""
 TRAINING_LIMIT = 300.0
 
 Fields = dict[str, Any]
@@ -131,16 +129,12 @@ def mounted(server: S3Server, mountpoint: Path, environment: Mapping[str, str]) 
 
 def statistics(mountpoint: Path, environment: Mapping[str, str]) -> Fields:
     """The counters of the mount, once they have settled."""
-    previous: Fields = {}
-    deadline = time.monotonic() + 10 * SETTLED
-    while True:
-        current = json.loads(
-            ossmount("stats", "--json", str(mountpoint), environment=environment, capture=True)
-        )
-        if current == previous or time.monotonic() > deadline:
-            return dict(current)
-        previous = current
-        time.sleep(SETTLED)
+
+    def published() -> Fields:
+        said = ossmount("stats", "--json", str(mountpoint), environment=environment, capture=True)
+        return dict(json.loads(said))
+
+    return rested(published)
 
 
 def counted(counters: Fields, room: str, *names: str) -> int:

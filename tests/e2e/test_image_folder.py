@@ -5,8 +5,6 @@ Touch it when there is another kind of source.
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from tests.servers.relay import Relay
 from tests.servers.s3 import S3Server
 from tests.support.buckets import fill_oss, fill_s3, oss_options
 from tests.support.command import CommandMount, Home
+from tests.support.counters import rested
 from tests.support.images import expected, image_set, write_to
 from tests.support.mounting import needs_fuse
 from tests.support.trainer import Epoch, Trainer
@@ -146,13 +145,10 @@ def test_two_epochs(served: Served, home: Home, trainer: Trainer) -> None:
 
 
 def settled(mount: CommandMount, served: Served) -> tuple[Any, Any]:
-    """Requests counted by the server and by the mount, once they agree for two looks in a row."""
-    previous: Any = None
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
+    """Requests counted by the server and by the mount, once they rest."""
+
+    def counted() -> tuple[Any, Any]:
         store = {k: v for k, v in mount.stats().get("store", {}).items() if k.endswith("requests")}
-        current = (dict(served.requests()), store)
-        if current == previous:
-            return current
-        previous = current
-    pytest.fail(f"requests go on: {json.dumps(previous)}")
+        return dict(served.requests()), store
+
+    return rested(counted)

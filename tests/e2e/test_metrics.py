@@ -120,11 +120,10 @@ def test_stale_objects_and_errors_of_the_store_are_counted(
     with pytest.raises(OSError, match="Input/output"):
         (mounted.path / "01.bin").read_bytes()
     s3_relay.down = False
-    wait_for(lambda: len(mounted.stats()["errors"]) == 2)
-    errors = mounted.stats()["errors"]
-    assert errors["ObjectChanged"] >= 1
-    assert errors["StoreUnavailable"] >= 1
-    assert mounted.stats()["store"]["get_errors"] >= 2
+    counted = mounted.rested_stats()
+    assert counted["errors"]["ObjectChanged"] >= 1
+    assert counted["errors"]["StoreUnavailable"] >= 1
+    assert counted["store"]["get_errors"] >= 2
     mounted.umount()
     assert not socket_path.exists()
 

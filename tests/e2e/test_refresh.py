@@ -23,7 +23,6 @@ import pytest
 from tests.servers.oss_server import OssServer
 from tests.support.buckets import fill_oss, oss_options
 from tests.support.command import ROOT, CommandMount, Home
-from tests.support.counters import rested
 from tests.support.generation_reader import content
 from tests.support.mounting import needs_fuse, wait_for
 from tests.support.residency import locked_in_memory, may_lock
@@ -80,7 +79,7 @@ def read_all(mount: CommandMount, paths: list[str], version: int) -> None:
 
 def reads(mount: CommandMount) -> int:
     """READ requests that reached a worker so far."""
-    return rested(lambda: int(mount.stats()["fs"]["reads"]))
+    return int(mount.rested_stats()["fs"]["reads"])
 
 
 @contextlib.contextmanager

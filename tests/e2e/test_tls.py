@@ -18,8 +18,8 @@ from tests.servers.oss_server import OssServer
 from tests.servers.s3 import S3Server
 from tests.servers.tls import Authority
 from tests.support.buckets import fill_oss, fill_s3, oss_options
-from tests.support.command import CommandMount, Home
-from tests.support.mounting import needs_fuse, wait_for
+from tests.support.command import Home
+from tests.support.mounting import needs_fuse
 
 pytestmark = [needs_fuse, pytest.mark.fuse, pytest.mark.server]
 
@@ -74,14 +74,10 @@ def test_a_mount_reads_what_is_there(source: Source, home: Home, tls_authority: 
     trusting = {**source.environment, source.variable: str(tls_authority.file)}
     mount = home.mount(*source.words, env=trusting)
     assert {name: (mount.path / name).read_bytes() for name in FILES} == FILES
-    wait_for(lambda: counted(mount)["get_bytes"] >= sum(map(len, FILES.values())))
-    assert counted(mount)["get_errors"] == 0, "what one client is refused another asks for again"
+    counted = Counter(mount.rested_stats()["store"])
+    assert counted["get_bytes"] >= sum(map(len, FILES.values()))
+    assert counted["get_errors"] == 0, "what one client is refused another asks for again"
     mount.umount()
-
-
-def counted(mount: CommandMount) -> Counter[str]:
-    """What its processes have published of the store so far."""
-    return Counter(mount.stats().get("store", {}))
 
 
 def test_a_stranger_is_not_mounted(source: Source, home: Home, strange_authority: Authority) -> None:

@@ -56,7 +56,7 @@ def gets(relay: Relay) -> int:
 
 def wanted_gets(mounted: CommandMount, relay: Relay) -> int:
     """GETs but for the second ones that were sent because the first took long."""
-    return gets(relay) - int(mounted.stats()["fetcher"]["hedges"])
+    return gets(relay) - int(mounted.rested_stats()["fetcher"]["hedges"])
 
 
 def size_of(keys: Sequence[str]) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.counters import rested
 from tests.support.mounting import is_mounted, is_running, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -181,13 +182,15 @@ class CommandMount:
         return [pid for pid in pids if is_running(pid)]
 
     def stats(self) -> dict[str, Any]:
-        """The counters of ``ossmount stats --json``."""
+        """The counters of ``ossmount stats --json``: what children have published so far, twice a second.
+
+        What has just happened may be missing: wait for it, or take ``rested_stats``.
+        """
         return dict(json.loads(self.home.run("stats", "--json", str(self.path)).out))
 
-    def store_requests(self) -> float:
-        """Requests to stores so far, of all processes."""
-        store = self.stats().get("store", {})
-        return sum(n for name, n in store.items() if name.endswith("_requests"))
+    def rested_stats(self) -> dict[str, Any]:
+        """The same once they stand still, so that nothing is missing."""
+        return rested(self.stats)
 
     def umount(self) -> Outcome:
         """Unmounts; afterwards nothing of it may be left."""

@@ -33,7 +33,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plugin]:
 def driver(running: Plugin) -> Iterator[Plugin]:
     """The same; what a test that failed left behind is not found by the next."""
     yield running
-    running.sweep()
+    assert running.sweep() == []
 
 
 @pytest.fixture

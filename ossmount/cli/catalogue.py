@@ -73,8 +73,9 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         ("stats",),
         "show the counters of a mount",
-        "Counters only grow; their difference between two moments is what happened between them. --watch\n"
-        "shows rates, hits by layer, latencies of the store and what is being fetched, once a second.",
+        "Counters only grow; their difference between two moments is what happened between them. What\n"
+        "has happened in the last half second may be missing. --watch shows rates, hits by layer, latencies\n"
+        "of the store and what is being fetched, once a second.",
         (
             ("requests and cache hits so far", "ossmount stats /mnt/train"),
             ("what happens just now", "ossmount stats --watch /mnt/train"),

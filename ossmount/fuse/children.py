@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from ossmount.fuse import system_calls
+from ossmount import system_calls
 from ossmount.fuse.worker import Kind, Plan, Status, run_child
 
 log = logging.getLogger(__name__)

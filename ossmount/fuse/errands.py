@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from ossmount.fuse import system_calls
+from ossmount import system_calls
 from ossmount.fuse.worker import reset_signals
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,10 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from ossmount import system_calls
 from ossmount.config import MountSettings
 from ossmount.errors import DeviceUnavailable, MountError
-from ossmount.fuse import kernel_knobs, system_calls
+from ossmount.fuse import kernel_knobs
 from ossmount.fuse.mountpoint import DEVICE, FILESYSTEM_TYPE, mounted_at, resolve
 
 

@@ -18,7 +18,7 @@ import os
 import threading
 from pathlib import Path
 
-from ossmount.fuse import system_calls
+from ossmount import system_calls
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ossmount import system_calls
 from ossmount.config import MountSettings
-from ossmount.fuse import system_calls
 
 log = logging.getLogger(__name__)
 

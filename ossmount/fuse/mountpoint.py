@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ossmount import system_calls
 from ossmount.errors import DeviceUnavailable, MountpointUnusable
-from ossmount.fuse import system_calls
 
 FILESYSTEM_TYPE = "fuse.ossmount"
 """The type in ``/proc/mounts`` and fstab."""

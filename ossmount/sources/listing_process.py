@@ -4,8 +4,8 @@ What may live here: the fork, and what the two processes tell each other. Who ma
 measured a listing before and after (``python -m tests.bench --cases listing``).
 
 The child lists and appends to the spool; over a pipe it says where each settled span stands. The parent reads
-the pages from the spool in order of their keys. A pipe that is full holds the child back; a parent that is
-gone breaks it, which ends the child. The child may be killed at any moment: records have checksums.
+the pages from the spool in order of their keys. A pipe that is full holds the child back. The child ends with
+its parent, however that ends, and may be killed at any moment: records have checksums.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ossmount.protocols import ObjectStore
 from ossmount.sources.listing_plan import Span
 from ossmount.sources.listing_spool import Record, Spool
 from ossmount.sources.parallel_listing import TELL_SECONDS, Listed, ParallelListing, in_order
+from ossmount.system_calls import die_with_parent
 
 _PIPE_BYTES = 1 << 16
 """What a pipe of Linux holds: some hundred messages, so the child is seldom held back."""
@@ -69,19 +70,20 @@ class ListingProcess:
         reading, writing = os.pipe()
         # An interrupt between the fork and the block below would leave the child to nobody.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        parent = os.getpid()
         child = os.fork()
         if child == 0:
             os.close(reading)
-            self._list_and_exit(writing)
+            self._list_and_exit(writing, parent)
         try:
             os.close(writing)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             self._reading = reading
             yield from in_order(self._spool, lambda position: self._wait_for(position, listed))
             listed(self._spool.keys)
-        finally:
-            os.close(reading)
+        finally:  # a second interrupt may break this off: the child ends with this process at the latest
             os.kill(child, signal.SIGKILL)
+            os.close(reading)
             os.waitpid(child, 0)
 
     def _wait_for(self, position: bytes, listed: Listed) -> Record:
@@ -117,10 +119,11 @@ class ListingProcess:
         else:
             raise decode_error(message)
 
-    def _list_and_exit(self, writing: int) -> NoReturn:
+    def _list_and_exit(self, writing: int, parent: int) -> NoReturn:
         """The child. Whatever happens, nothing of the parent's is run or flushed."""
         status = 1
         try:
+            die_with_parent(parent)  # it may hang in a request, and would hold the terminal
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it, and ends this process
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             _tell(writing, self._outcome(writing))

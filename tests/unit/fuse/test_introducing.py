@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ossmount.fuse import system_calls
+from ossmount import system_calls
 from ossmount.fuse.introducing import Introducer, Introductions
 
 

@@ -22,6 +22,7 @@ from ossmount.sources.listing_plan import key_order
 from ossmount.sources.listing_process import ListingProcess
 from ossmount.sources.listing_spool import Spool
 from tests.support.memory_store import MemoryStore, fail_first, opener
+from tests.support.mounting import is_running, wait_for
 
 KEYS = st.sets(st.text(alphabet="ab/.\n%é\U0001f600\udcff", min_size=1, max_size=7), max_size=60)
 NUMBERED = {f"d{i % 3}/{i:04}": b"" for i in range(900)}
@@ -121,6 +122,37 @@ def test_a_child_that_is_killed_is_told_and_gone_on_from(tmp_path: Path) -> None
     assert listed(store, again) == sorted(NUMBERED)
     again.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+LISTS_FOREVER = """
+import os, sys, time
+from pathlib import Path
+from ossmount.sources.listing_process import ListingProcess
+from ossmount.sources.listing_spool import Spool
+from tests.support.memory_store import MemoryStore
+
+def hang(verb: str, key: str) -> None:
+    Path(sys.argv[1], str(os.getpid())).touch()
+    time.sleep(60)
+
+class Stores:
+    def __call__(self, root_uri):
+        return MemoryStore("s3://b", {"x": b""}, fault=hang)
+
+next(ListingProcess(Stores(), "s3://b", "", Spool(None, "x"), 4).pages(lambda _: None))
+"""
+
+
+def test_a_child_in_a_request_that_hangs_ends_with_its_parent(tmp_path: Path) -> None:
+    """So it does after a second Ctrl-C, which breaks off what the first began."""
+    command = [sys.executable, "-c", LISTS_FOREVER, str(tmp_path)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[3], stdout=subprocess.PIPE) as parent:
+        wait_for(lambda: any(tmp_path.iterdir()), 30)
+        child = int(next(tmp_path.iterdir()).name)
+        assert is_running(child)
+        parent.kill()
+        wait_for(lambda: not is_running(child))
+        assert parent.communicate(timeout=10) == (b"", None)
 
 
 def test_a_reader_that_stops_ends_the_child() -> None:

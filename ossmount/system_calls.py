@@ -56,15 +56,16 @@ def read_directory(directory: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
     return count
 
 
-def die_with_parent(parent: int) -> None:
-    """Has the kernel kill this process when its parent ``parent`` ends (``PR_SET_PDEATHSIG``).
+def die_with_parent(parent: int, signum: signal.Signals = signal.SIGKILL) -> None:
+    """Has the kernel send ``signum`` when the parent ``parent`` ends (``PR_SET_PDEATHSIG``, prctl(2)).
 
-    The parent may have ended before the call took effect; then this process ends itself.
+    More precisely, when the thread ends that forked this process. The parent may have ended before the call
+    took effect; then this process ends itself.
     """
     _check(
         _libc.prctl(
             _PR_SET_PDEATHSIG,
-            ctypes.c_ulong(signal.SIGKILL),
+            ctypes.c_ulong(signum),
             ctypes.c_ulong(0),
             ctypes.c_ulong(0),
             ctypes.c_ulong(0),

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from ossmount import errors
+from ossmount.system_calls import die_with_parent
 
 T = TypeVar("T")
 
@@ -29,16 +30,17 @@ _INTERRUPTED = 130
 def in_child(work: Callable[[], T]) -> T:
     """The result of ``work()`` run in a forked child, or the OssmountError that it raised.
 
-    The result must pickle. Ctrl-C reaches both; the child cleans up first. Raises KeyboardInterrupt
-    when the child was interrupted and OssmountError when it died.
+    The result must pickle. Ctrl-C reaches both; the child cleans up first, also where this process is
+    killed. Raises KeyboardInterrupt when the child was interrupted and OssmountError when it died.
     """
     reading, writing = os.pipe()
     _flush_output()
     interrupts = _HeldInterrupts()
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _run_and_exit(work, writing, interrupts)
+        _run_and_exit(work, writing, parent, interrupts)
     try:
         os.close(writing)
         interrupts.release()
@@ -78,10 +80,13 @@ class _HeldInterrupts:
             signal.raise_signal(signal.SIGINT)
 
 
-def _run_and_exit(work: Callable[[], Any], writing: int, interrupts: _HeldInterrupts) -> NoReturn:
+def _run_and_exit(
+    work: Callable[[], Any], writing: int, parent: int, interrupts: _HeldInterrupts
+) -> NoReturn:
     status = 0
     try:
         interrupts.release()
+        die_with_parent(parent, signal.SIGINT)
         outcome: tuple[str, Any] = ("result", work())
     except errors.OssmountError as error:
         outcome = ("error", errors.encode_error(error))

@@ -389,6 +389,17 @@ def test_interrupt_while_a_slow_source_is_indexed(s3_home: Home, s3_relay: Relay
     assert not list((s3_home.cache / "indexes").glob("*"))
 
 
+def test_the_command_is_killed_while_a_slow_source_is_indexed(s3_home: Home, s3_relay: Relay) -> None:
+    s3_relay.silent = True
+    words = ["--endpoint-url", s3_relay.endpoint_url, f"s3://{BUCKET}/p/", str(s3_home.directory())]
+    process = s3_home.start("mount", *words)
+    wait_for(lambda: bool(s3_relay.requests), 30)
+    process.kill()
+    assert process.communicate(timeout=30) == ("", "")  # whoever prepared the index has ended too
+    wait_for(lambda: not s3_home.left_behind(), 10, lambda: repr(s3_home.left_behind()))
+    assert not list((s3_home.cache / "indexes").glob("*"))
+
+
 def test_sigint_to_the_command_alone(s3_home: Home, s3_relay: Relay) -> None:
     s3_relay.silent = True
     words = ["--endpoint-url", s3_relay.endpoint_url, f"s3://{BUCKET}/p/", str(s3_home.directory())]

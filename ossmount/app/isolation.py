@@ -76,7 +76,11 @@ class _HeldInterrupts:
         if self._handler is not None:
             signal.signal(signal.SIGINT, self._handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        if self._came:
+        if not self._came:
+            return
+        if callable(self._handler):
+            self._handler(signal.SIGINT, None)  # raised as a signal it would wait where this thread blocks it
+        else:
             signal.raise_signal(signal.SIGINT)
 
 

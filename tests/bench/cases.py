@@ -22,7 +22,7 @@ from tests.bench.ground import IMAGES, LARGE, MILLION, NAMES, OBJECT, Ground, cl
 from tests.bench.nginx_store import NginxStore
 from tests.bench.processes import Program, drop_caches
 from tests.support.counters import PUBLISHED
-from tests.support.residency import locked_in_memory
+from tests.support.residency import files_below, locked_in_memory
 
 HERE = Path(__file__).parent
 LATENCY = 0.02
@@ -185,7 +185,7 @@ class LockedEpoch(Case):
             assert isinstance(here, ReachedOssmount)
             constructed(program)
             next_pass(program)
-            with locked_in_memory(path for path in Path(here.source).rglob("*") if path.is_file()):
+            with locked_in_memory(files_below(Path(here.source))):
                 before = here.reads()
                 epoch = next_pass(program)
                 report("READs", here.reads() - before, "requests")

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tests.bench.ground import IMAGES, LARGE, OSSMOUNT, Ground, clean_environment, kept_in_memory, reaching
+from tests.bench.ground import OSSMOUNT, Ground, clean_environment, reaching
 from tests.bench.nginx_store import NginxStore
 from tests.bench.processes import ProcessTree, daemon
 from tests.support.counters import rested
@@ -203,9 +203,10 @@ class Juicefs(Contestant):
             *("--attr-cache", "3600", "--entry-cache", "3600", "--dir-entry-cache", "3600"),
             *("--open-cache", "3600", "--metrics", "127.0.0.1:0"),
         ]
-        copy = ground.data / f"juice-{bucket}"
-        kept = kept_in_memory(copy) if bucket in {IMAGES, LARGE} else contextlib.nullcontext()
-        with kept, daemon(command, mountpoint, environment, scratch / "log") as tree:
+        with (
+            ground.kept_in_memory(bucket, ground.data / f"juice-{bucket}"),
+            daemon(command, mountpoint, environment, scratch / "log") as tree,
+        ):
             yield Reached(str(mountpoint / "data"), tree, mountpoint)  # its root has a .trash
 
     def _imported(self, ground: Ground, bucket: str) -> Path:

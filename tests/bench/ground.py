@@ -18,13 +18,15 @@ from pathlib import Path
 from tests.bench import dataset
 from tests.bench.nginx_store import NginxStore, write_keys
 from tests.bench.processes import page_in
-from tests.support.residency import locked_in_memory, may_lock
+from tests.support.residency import files_below, locked_in_memory, may_lock
 
 IMAGES = "images"
 NAMES = "names"
 LARGE = "large"
 MILLION = "million"
 OBJECT = "one.bin"
+KEPT = frozenset({IMAGES, LARGE})
+"""Buckets that are held in memory while they are served; the others have too many files, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Ground:
         path = self.data / name
         make = {IMAGES: self._images, NAMES: self._names, LARGE: self._large, MILLION: self._million}
         make[name](path)
-        if name in {IMAGES, LARGE}:
+        if name in KEPT:
             page_in(path)
         return path
 
@@ -81,9 +83,19 @@ class Ground:
     def store(self, bucket: str, latency: float, rate: int = 0, locked: bool = True) -> Iterator[NginxStore]:
         """A store that serves ``bucket`` out of memory; ``locked``: the machine may not take it away."""
         path = self.bucket(bucket)
-        kept = kept_in_memory(path) if locked and bucket in {IMAGES, LARGE} else contextlib.nullcontext()
+        kept = self.kept_in_memory(bucket, path) if locked else contextlib.nullcontext()
         with kept, NginxStore(self.data, latency, rate, names=(bucket,)) as store:
             yield store
+
+    @contextlib.contextmanager
+    def kept_in_memory(self, bucket: str, directory: Path) -> Iterator[None]:
+        """Locks the files of ``directory``, which hold ``bucket``, in memory where that is allowed.
+
+        Machines that page idle memory out would have a store read its disk, and measure that.
+        """
+        files = files_below(directory) if bucket in KEPT else []
+        with locked_in_memory(files if may_lock(sum(file.stat().st_size for file in files)) else []):
+            yield
 
     def index(self, store: NginxStore, bucket: str) -> Path:
         """The index of a bucket, built once per run."""
@@ -122,17 +134,6 @@ class Ground:
                 if not link.is_symlink():
                     link.symlink_to(Path("..") / IMAGES)
                 file.writelines(f"part_{copy:03d}/".encode() + row for row in rows)
-
-
-@contextlib.contextmanager
-def kept_in_memory(directory: Path) -> Iterator[None]:
-    """Locks all files of ``directory`` in memory, where that is allowed.
-
-    Machines that page idle memory out would have a store read its disk, and measure that.
-    """
-    files = [path for path in directory.rglob("*") if path.is_file()]
-    with locked_in_memory(files if may_lock(sum(file.stat().st_size for file in files)) else []):
-        yield
 
 
 OSSMOUNT = (sys.executable, "-m", "ossmount.cli")

@@ -373,11 +373,17 @@ def test_cache_directory_that_cannot_be_made(home: Home, local: str, tmp_path: P
 # -- Ctrl-C -------------------------------------------------------------------------------------------
 
 
+def indexing_slowly(home: Home, relay: Relay) -> subprocess.Popen[str]:
+    """A mount command whose first request to the store is never answered."""
+    relay.silent = True
+    words = ["--endpoint-url", relay.endpoint_url, f"s3://{BUCKET}/p/", str(home.directory())]
+    process = home.start("mount", *words)
+    wait_for(lambda: bool(relay.requests), 30)
+    return process
+
+
 def test_interrupt_while_a_slow_source_is_indexed(s3_home: Home, s3_relay: Relay) -> None:
-    s3_relay.silent = True
-    words = ["--endpoint-url", s3_relay.endpoint_url, f"s3://{BUCKET}/p/", str(s3_home.directory())]
-    process = s3_home.start("mount", *words)
-    wait_for(lambda: bool(s3_relay.requests), 30)
+    process = indexing_slowly(s3_home, s3_relay)
     started = time.monotonic()
     for pid in s3_home.processes():  # a terminal sends it to the whole foreground group
         os.kill(pid, signal.SIGINT)
@@ -390,10 +396,7 @@ def test_interrupt_while_a_slow_source_is_indexed(s3_home: Home, s3_relay: Relay
 
 
 def test_the_command_is_killed_while_a_slow_source_is_indexed(s3_home: Home, s3_relay: Relay) -> None:
-    s3_relay.silent = True
-    words = ["--endpoint-url", s3_relay.endpoint_url, f"s3://{BUCKET}/p/", str(s3_home.directory())]
-    process = s3_home.start("mount", *words)
-    wait_for(lambda: bool(s3_relay.requests), 30)
+    process = indexing_slowly(s3_home, s3_relay)
     process.kill()
     assert process.communicate(timeout=30) == ("", "")  # whoever prepared the index has ended too
     wait_for(lambda: not s3_home.left_behind(), 10, lambda: repr(s3_home.left_behind()))
@@ -401,10 +404,7 @@ def test_the_command_is_killed_while_a_slow_source_is_indexed(s3_home: Home, s3_
 
 
 def test_sigint_to_the_command_alone(s3_home: Home, s3_relay: Relay) -> None:
-    s3_relay.silent = True
-    words = ["--endpoint-url", s3_relay.endpoint_url, f"s3://{BUCKET}/p/", str(s3_home.directory())]
-    process = s3_home.start("mount", *words)
-    wait_for(lambda: bool(s3_relay.requests), 30)
+    process = indexing_slowly(s3_home, s3_relay)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err

@@ -31,14 +31,9 @@ def pages_of(size: int) -> int:
     return -(-size // mmap.PAGESIZE)
 
 
-def missing_pages(fd: int, size: int) -> int:
-    """How many of them are not in the page cache."""
-    return pages_of(size) - resident_pages(fd, size)
-
-
 def resident(fd: int, size: int) -> bool:
     """True when every page of the file is in the page cache."""
-    return missing_pages(fd, size) == 0
+    return resident_pages(fd, size) == pages_of(size)
 
 
 @contextlib.contextmanager
@@ -64,6 +59,11 @@ def _map_whole(path: Path, size: int) -> ctypes.c_void_p:
     if address == ctypes.c_void_p(-1).value:
         raise OSError(ctypes.get_errno(), "mmap: " + os.strerror(ctypes.get_errno()), str(path))
     return ctypes.c_void_p(address)
+
+
+def files_below(directory: Path) -> list[Path]:
+    """All files of a tree."""
+    return [path for path in directory.rglob("*") if path.is_file()]
 
 
 def may_lock(size: int) -> bool:

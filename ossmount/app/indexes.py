@@ -73,7 +73,8 @@ def choose_index(uris: Sequence[str], settings: Settings, report: Report) -> Cho
     settings = views.resolved(settings)
     views.description_of(settings)  # a mistake in it is better told before anything is listed
     parts = views.parts_of([_here(uri, settings, report) for uri in uris])
-    with standard_input_as_file(settings, cache_directory(settings.cache) / "indexes") as settled:
+    kept = cache_directory(settings.cache) / "indexes"
+    with standard_input_as_file(settings, kept, mode=0o700) as settled:
         return _choose_view([(part, _choose_base(part, settled, report)) for part in parts], settled, report)
 
 
@@ -256,7 +257,7 @@ def _local_version(name: str | None) -> list[int] | None:
 
     A file made of standard input has its content in its name, and a new time at each mount.
     """
-    if name is None or "://" in name or Path(name).name.startswith("stdin-"):
+    if name is None or "://" in name or sources.is_standard_input(name):
         return None
     try:
         status = Path(name).stat()

@@ -11,6 +11,7 @@ from typing import IO
 
 from ossmount import index
 from ossmount.app import indexes
+from ossmount.app.standard_input import standard_input_as_file
 from ossmount.config import Settings
 from ossmount.errors import NoSuchEntry, SourceError
 from ossmount.model import ROOT_INODE, Child, EntryBatch, IndexInfo
@@ -23,7 +24,9 @@ EXPORT_HEADER = ("key", "size", "etag", "label", "mtime")
 
 def build_index(uris: Sequence[str], path: str, settings: Settings, report: Report) -> IndexInfo:
     """Builds the index at ``path``; leaves nothing behind where it fails."""
-    return indexes.build_index(uris, Path(path), settings, report)
+    target = Path(path)
+    with standard_input_as_file(settings, target.parent) as settled:
+        return indexes.build_index(uris, target, settled, report)
 
 
 def index_info(path: str) -> IndexInfo:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from ossmount.config import ALL_OPTIONS, SECTIONS, Settings, compose, parse_value
 from ossmount.errors import SettingsError
+from ossmount.sources import is_standard_input
 from ossmount.uris import HTTP_SCHEMES, is_uri
 
 SOURCES = "sources"
@@ -59,9 +60,10 @@ def from_recipe(recipe: Mapping[str, str], now: Settings, place: str) -> tuple[l
         raise SettingsError(
             f"{place} does not say what it was made from", "build it again: ossmount index build"
         )
-    if any(name is not None and Path(name).name.startswith("stdin-") for name in listed):
+    if any(name is not None and is_standard_input(name) for name in listed):
         raise SettingsError(
-            f"{place} was made from standard input, which cannot be read again", "build or mount it again"
+            f"{place} was made from standard input or a pipe, which cannot be read again",
+            "build or mount it again",
         )
     return uris, settings
 

@@ -1,7 +1,8 @@
-"""A list from standard input, kept as a file named by its content while its index is chosen or built.
+"""A list from standard input or a pipe, kept as a file while its index is chosen or built.
 
-The index of an earlier list must not be taken for another one: the content's digest, as part of the
-name, becomes part of what a kept index is kept under.
+Both can be read only once, and a list is read several times: for its form, its rows, and where a fault
+is. The file is named by its content: the index of an earlier list must not be taken for another one, and
+the content's digest, as part of the name, becomes part of what a kept index is kept under.
 """
 
 from __future__ import annotations
@@ -13,19 +14,33 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import BinaryIO
 
 from ossmount.config import Settings, SourceSettings
+from ossmount.errors import IndexFileError
+from ossmount.sources import KEPT_INPUT, STANDARD_INPUT
 
 _CHUNK = 1 << 20
 
 
 @contextlib.contextmanager
-def standard_input_as_file(settings: Settings, directory: Path) -> Iterator[Settings]:
-    """The settings with ``-`` replaced by a file below ``directory``, which goes when the block ends."""
-    if "-" not in {settings.source.manifest, settings.source.objects}:
+def standard_input_as_file(settings: Settings, directory: Path, mode: int = 0o777) -> Iterator[Settings]:
+    """The settings with ``-``, or a pipe's name, replaced by a file below ``directory``.
+
+    A pipe's name is what a shell makes of ``<(…)``. The file goes when the block ends; a directory that is
+    missing is made with ``mode``. Raises IndexFileError where the list cannot be kept there.
+    """
+    listed = settings.source.manifest or settings.source.objects
+    if listed is None or not (listed == STANDARD_INPUT or Path(listed).is_fifo()):
         yield settings
         return
-    copy = _copy_standard_input(directory)
+    try:
+        copy = _copied(listed, directory, mode)
+    except OSError as error:
+        raise IndexFileError(
+            f"cannot keep the list from {listed} in {directory}: {error.strerror}",
+            "check space and permissions",
+        ) from error
     try:
         yield replace(settings, source=_with_file(settings.source, str(copy)))
     finally:
@@ -33,23 +48,30 @@ def standard_input_as_file(settings: Settings, directory: Path) -> Iterator[Sett
 
 
 def _with_file(source: SourceSettings, name: str) -> SourceSettings:
-    if source.manifest == "-":
+    if source.manifest is not None:
         return replace(source, manifest=name)
     return replace(source, objects=name)
 
 
-def _copy_standard_input(directory: Path) -> Path:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+def _opened(listed: str) -> contextlib.AbstractContextManager[BinaryIO]:
+    return contextlib.nullcontext(sys.stdin.buffer) if listed == STANDARD_INPUT else Path(listed).open("rb")
+
+
+def _copied(listed: str, directory: Path, mode: int) -> Path:
+    directory.mkdir(mode=mode, parents=True, exist_ok=True)
     digest = hashlib.blake2b(digest_size=12)
-    with NamedTemporaryFile(dir=directory, prefix=".stdin-", delete=False) as copy:
+    with (
+        _opened(listed) as stream,
+        NamedTemporaryFile(dir=directory, prefix=f".{KEPT_INPUT}", delete=False) as copy,
+    ):
         beside = Path(copy.name)
         try:
-            while chunk := sys.stdin.buffer.read(_CHUNK):
+            while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
                 copy.write(chunk)
         except BaseException:
             beside.unlink()
             raise
-    named = directory / f"stdin-{digest.hexdigest()}"
+    named = directory / f"{KEPT_INPUT}{digest.hexdigest()}"
     beside.replace(named)
     return named

@@ -7,6 +7,7 @@ is wrong (ValueError); the row parser then says where and what.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -19,7 +20,10 @@ _BLOCK = 1 << 20
 
 
 def read_table(stream: BinaryIO, form: Table) -> Iterator[Rows]:
-    """All rows. Raises ValueError where anything is not as it should be."""
+    """All rows of an open :class:`~ossmount.sources.text_file.TextFile`.
+
+    Raises ValueError where anything is not as it should be, OSError where the compression is damaged.
+    """
     first = 0
     for batch in table_batches(stream, form):
         yield rows_of(first, batch)
@@ -37,7 +41,7 @@ def table_batches(stream: BinaryIO, form: Table) -> Iterator[Any]:
     known = [name for name in form.columns if name]
     types = {name: pa.int64() if name == "size" else pa.string() for name in known}
     reader = pa_csv.open_csv(
-        stream,
+        _native(stream),
         pa_csv.ReadOptions(
             use_threads=False, block_size=_BLOCK, column_names=names, skip_rows=int(form.header)
         ),
@@ -49,6 +53,19 @@ def table_batches(stream: BinaryIO, form: Table) -> Iterator[Any]:
     for batch in reader:
         if batch.num_rows:
             yield batch
+
+
+def _native(stream: BinaryIO) -> Any:
+    """The same file from its beginning, for Arrow to read without the interpreter.
+
+    Arrow reads ahead in a thread of its own, which nothing ends: one that wants the interpreter while that
+    shuts down, after an error or Ctrl-C, aborts the process.
+    """
+    import pyarrow as pa
+
+    # A name of the kernel's gives an open file of its own, which lives as long as that thread needs it.
+    raw = pa.OSFile(f"/proc/self/fd/{stream.fileno()}")
+    return pa.CompressedInputStream(raw, "gzip") if isinstance(stream, gzip.GzipFile) else raw
 
 
 def rows_of(first: int, batch: Any) -> Rows:

@@ -78,7 +78,7 @@ class InventoryReader:
                     if batch.num_rows:
                         rows = rows_of(0, batch)
                         yield dataclasses.replace(rows, keys=_decoded(rows.keys))
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 raise _fault(part, form, error) from error
 
     def _parquet_rows(self, part: TextFile) -> Iterator[Rows]:
@@ -185,7 +185,7 @@ def _current(batch: Any) -> Any:
     return batch
 
 
-def _fault(part: TextFile, form: Table, error: ValueError) -> ManifestError:
+def _fault(part: TextFile, form: Table, error: Exception) -> ManifestError:
     """Where and what, by the row parser."""
     try:
         with part.open() as stream:

@@ -85,7 +85,7 @@ class TextReader:
                 return
             try:
                 yield from read_table(stream, self.form)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 raise self._fault(file, error) from error
 
     def line_of(self, file: TextFile, number: int) -> int:
@@ -94,7 +94,7 @@ class TextReader:
             rows = read_rows(stream, self.form, file.place)
             return next(islice((line for line, _ in rows), number, None), 1)
 
-    def _fault(self, file: TextFile, error: ValueError) -> ManifestError:
+    def _fault(self, file: TextFile, error: Exception) -> ManifestError:
         line = 1
         try:
             with file.open() as stream:

@@ -24,10 +24,17 @@ from ossmount.protocols import OpenStore
 from ossmount.uris import is_uri, join_uri, parse_uri
 
 STANDARD_INPUT = "-"
+KEPT_INPUT = "stdin-"
+"""How the name of a file begins that keeps what standard input or a pipe brought."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _PART = 8 << 20
 """Bytes per GET of a remote manifest: large enough for one connection's speed, small enough for memory."""
+
+
+def is_standard_input(place: str) -> bool:
+    """Whether it is, or was before it was kept; what it brought cannot be had again."""
+    return place == STANDARD_INPUT or Path(place).name.startswith(KEPT_INPUT)
 
 
 class TextFile:
@@ -38,7 +45,7 @@ class TextFile:
     """
 
     def __init__(self, place: str, open_store: OpenStore) -> None:
-        self.place = "standard input" if place == STANDARD_INPUT else place
+        self.place = "standard input" if is_standard_input(place) else place
         self._source = place
         self._open_store = open_store
         self._copy: IO[bytes] | None = None

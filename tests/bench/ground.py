@@ -136,7 +136,7 @@ class Ground:
                 file.writelines(f"part_{copy:03d}/".encode() + row for row in rows)
 
 
-OSSMOUNT = (sys.executable, "-m", "ossmount.cli")
+OSSMOUNT = (sys.executable, "-m", "ossmount")
 
 
 def reaching(store: NginxStore) -> list[str]:

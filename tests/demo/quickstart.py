@@ -97,7 +97,7 @@ def upload(server: S3Server) -> int:
 def ossmount(*words: str, environment: Mapping[str, str], capture: bool = False) -> str:
     """Runs the command as a user would; returns what it printed where ``capture``. Raises SystemExit."""
     done = subprocess.run(
-        [sys.executable, "-m", "ossmount.cli", *words],
+        [sys.executable, "-m", "ossmount", *words],
         cwd=ROOT,
         env=dict(environment),
         stdin=subprocess.DEVNULL,

@@ -64,7 +64,7 @@ def mounted(folder: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(dice.randbytes(LENGTH))
     os.environ["OSSMOUNT_RUNTIME_DIR"] = str(folder / "run")
-    command = [sys.executable, "-m", "ossmount.cli"]
+    command = [sys.executable, "-m", "ossmount"]
     options = ["--cache-dir", str(folder / "cache"), "--max-requests", "4"]
     subprocess.run(
         [*command, "mount", *options, f"file://{source}/", str(mountpoint)], check=True, timeout=60

@@ -37,7 +37,7 @@ def test_every_line_is_an_object_with_fixed_keys(home: Home, tmp_path: Path, to_
     if not to_file:
         del variables["OSSMOUNT_LOG_FILE"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "ossmount.cli", *words, str(path)],
+        [sys.executable, "-m", "ossmount", *words, str(path)],
         env=variables,
         cwd=home.path,
         stderr=subprocess.PIPE,

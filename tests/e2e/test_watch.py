@@ -69,7 +69,7 @@ class Terminal:
 def terminal(home: Home, *words: str) -> Iterator[Terminal]:
     ours, theirs = os.openpty()
     variables = {**home.variables(), "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
-    command = [sys.executable, "-m", "ossmount.cli", *words]
+    command = [sys.executable, "-m", "ossmount", *words]
     # A session of its own, whose terminal this becomes: Ctrl-C is a signal only there.
     process = subprocess.Popen(
         ["setsid", "--ctty", *command], env=variables, stdin=theirs, stdout=theirs, stderr=theirs

@@ -329,7 +329,7 @@ def test_no_dev_fuse(trick: str, home: Home, local: str) -> None:
         pytest.skip("a mount namespace without /dev/fuse needs root and unshare")
     shell = ["unshare", "-m", "sh", "-c", f'{trick} && exec "$@"', "sh"]
     done = subprocess.run(
-        [*shell, sys.executable, "-m", "ossmount.cli", "mount", local, str(home.directory())],
+        [*shell, sys.executable, "-m", "ossmount", "mount", local, str(home.directory())],
         env=home.variables(),
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -40,7 +40,7 @@ def crashing(driver: Plugin, step: str) -> None:
     """The driver starts as one that kills itself at ``step``."""
     driver.prefix = ("-m", "tests.support.csi_crash", step)
     driver.start()
-    driver.prefix = ("-m", "ossmount.cli")
+    driver.prefix = ("-m", "ossmount")
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,7 @@ def test_another_container_sees_the_mount_come_and_go(home: Home, volume: Path, 
     (source / "x").write_text("read")
     mountpoint = volume / "data"
     words = ["mount", "--foreground", "--allow-other", f"file://{source}/", str(mountpoint)]
-    sidecar_command = [sys.executable, "-m", "ossmount.cli", *words]
+    sidecar_command = [sys.executable, "-m", "ossmount", *words]
     with contextlib.ExitStack() as stack:
         trainer = stack.enter_context(ended_after(in_namespace(["sh", "-ec", TRAINER, "sh", str(volume)])))
         assert trainer.stdout is not None

@@ -418,7 +418,7 @@ def test_the_sidecar_trusts_the_driver_only(driver: Plugin, pod: str, tmp_path: 
     empty_dir = driver.empty_dir(pod)
     (empty_dir / ".volumes").mkdir()
     os.chown(empty_dir / ".volumes", 65534, 65534)
-    command = [sys.executable, "-m", "ossmount.cli", "sidecar", "--directory", "/media/ossmount-tmp"]
+    command = [sys.executable, "-m", "ossmount", "sidecar", "--directory", "/media/ossmount-tmp"]
     ended = subprocess.run(
         container(empty_dir, *command), capture_output=True, text=True, timeout=30, check=False, cwd="/"
     )

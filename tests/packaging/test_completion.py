@@ -179,7 +179,7 @@ def test_syntax(shell: str, folder: Path) -> None:
 
 def test_the_command_writes_them() -> None:
     for shell in SHELLS:
-        assert output_of(sys.executable, "-m", "ossmount.cli", "completion", shell) == SCRIPTS[shell](OFFERS)
+        assert output_of(sys.executable, "-m", "ossmount", "completion", shell) == SCRIPTS[shell](OFFERS)
 
 
 def test_values_come_from_the_options() -> None:

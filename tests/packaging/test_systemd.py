@@ -122,7 +122,7 @@ def test_a_mount_with_the_units_rights_tells_its_state(home: Home, service_manag
     address = service_manager.getsockname()
     words = ["mount", "--foreground", "--clean", "--allow-other", f"file://{source}/", str(mountpoint)]
     process = subprocess.Popen(
-        [*as_the_unit_says(), sys.executable, "-m", "ossmount.cli", *words],
+        [*as_the_unit_says(), sys.executable, "-m", "ossmount", *words],
         env={**home.variables(), "NOTIFY_SOCKET": address, "WATCHDOG_USEC": "200000"},
         cwd=home.path,
         stderr=subprocess.DEVNULL,

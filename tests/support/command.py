@@ -86,7 +86,7 @@ class Home:
     ) -> subprocess.Popen[str]:
         """Starts ``ossmount WORDS``."""
         return subprocess.Popen(
-            [sys.executable, "-m", "ossmount.cli", *words],
+            [sys.executable, "-m", "ossmount", *words],
             cwd=self.path,
             env={**self.variables(), **(env or {})},
             stdin=stdin,

@@ -107,7 +107,7 @@ class Plugin:
     home: Path
     options: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
-    prefix: tuple[str, ...] = ("-m", "ossmount.cli")
+    prefix: tuple[str, ...] = ("-m", "ossmount")
     process: subprocess.Popen[bytes] | None = None
     client_: Client | None = None
 

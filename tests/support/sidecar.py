@@ -115,7 +115,7 @@ class RunningSidecar:
 
     def check(self) -> subprocess.CompletedProcess[str]:
         """The startup probe, run as kubelet does: in the container's namespaces, as its user."""
-        command = [sys.executable, "-m", "ossmount.cli", "sidecar", "--check", "--directory", EXCHANGE]
+        command = [sys.executable, "-m", "ossmount", "sidecar", "--check", "--directory", EXCHANGE]
         entering = ["nsenter", "--target", str(self.main()), "--mount", "--pid", "--net", "--root", "--wd=/"]
         as_user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs"]
         variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
@@ -141,7 +141,7 @@ def sidecar(
     """A sidecar that runs; at the end nothing of it does."""
     command = container(
         empty_dir,
-        *(sys.executable, "-m", "ossmount.cli", "sidecar", "--directory", EXCHANGE),
+        *(sys.executable, "-m", "ossmount", "sidecar", "--directory", EXCHANGE),
         environment={"OSSMOUNT_WORKERS": "2", **(environment or {})},
     )
     with log_file.open("ab") as log:

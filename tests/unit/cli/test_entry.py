@@ -313,8 +313,6 @@ def test_help_imports_no_client() -> None:
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
-    command = (
-        f"{shlex.quote(sys.executable)} -m ossmount.cli mount --help | head -n 1; echo ${{PIPESTATUS[0]}}"
-    )
+    command = f"{shlex.quote(sys.executable)} -m ossmount mount --help | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=True)
     assert done.stderr == ""

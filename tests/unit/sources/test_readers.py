@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,9 @@ from ossmount.config import SourceSettings
 from ossmount.errors import EmptySource, ManifestError, SettingsError, SourceError
 from ossmount.model import Entry
 from ossmount.sources import listed, open_source, readers
+from ossmount.sources.arrow_csv import read_table
 from ossmount.sources.columns import parse_columns
+from ossmount.sources.parsing import Table
 from tests.support.memory_store import MemoryStore, opener
 
 STORE = MemoryStore("s3://b", {"d/a": b"1", "d/b": b"22"})
@@ -48,6 +51,26 @@ def test_csv_with_mapped_columns(tmp_path: Path) -> None:
     assert brief(read(tmp_path, text, MAP)) == FULL
     with pytest.raises(ManifestError, match="table:3: the size 'x'"):
         read(tmp_path, text.replace(b"6", b"x"), MAP)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_arrow_reads_without_the_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    """Its thread reads on after an error, and one that then wants the interpreter aborts the process."""
+
+    def read_by_python(*_: object) -> bytes:
+        raise AssertionError("read through the interpreter")
+
+    text = b"a\nb\n"
+    path = tmp_path / "table"
+    path.write_bytes(gzip.compress(text[:2]) + gzip.compress(text[2:]) if packed else text)
+    monkeypatch.setattr(gzip.GzipFile, "read", read_by_python)
+    with path.open("rb", buffering=0) as raw, gzip.GzipFile(fileobj=raw) as unpacked:
+        monkeypatch.setattr(raw, "read", read_by_python, raising=False)
+        stream = cast(BinaryIO, unpacked if packed else raw)
+        (rows,) = read_table(stream, Table(("key",), ",", header=False))
+    assert rows.keys == ["a", "b"]
 
 
 def test_json_lines(tmp_path: Path) -> None:

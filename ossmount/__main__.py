@@ -1,4 +1,4 @@
-"""``python -m ossmount.cli`` is the command ``ossmount``."""
+"""``python -m ossmount`` is the command ``ossmount``, where its script is not on PATH."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from ossmount.config import Settings, SourceSettings
 from ossmount.errors import IndexFileError
-from ossmount.sources import KEPT_INPUT, STANDARD_INPUT
+from ossmount.sources import KEPT_INPUT, KEPT_INPUT_DIGEST_BYTES, STANDARD_INPUT
 
 _CHUNK = 1 << 20
 
@@ -59,7 +59,7 @@ def _opened(listed: str) -> contextlib.AbstractContextManager[BinaryIO]:
 
 def _copied(listed: str, directory: Path, mode: int) -> Path:
     directory.mkdir(mode=mode, parents=True, exist_ok=True)
-    digest = hashlib.blake2b(digest_size=12)
+    digest = hashlib.blake2b(digest_size=KEPT_INPUT_DIGEST_BYTES)
     with (
         _opened(listed) as stream,
         NamedTemporaryFile(dir=directory, prefix=f".{KEPT_INPUT}", delete=False) as copy,

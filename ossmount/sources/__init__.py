@@ -18,11 +18,17 @@ from ossmount.sources.manifest import ManifestSource
 from ossmount.sources.object_list import ObjectListSource
 from ossmount.sources.prefix import PrefixSource
 from ossmount.sources.readers import load_hook
-from ossmount.sources.text_file import KEPT_INPUT, STANDARD_INPUT, is_standard_input
+from ossmount.sources.text_file import (
+    KEPT_INPUT,
+    KEPT_INPUT_DIGEST_BYTES,
+    STANDARD_INPUT,
+    is_standard_input,
+)
 from ossmount.uris import HTTP_SCHEMES, parse_uri
 
 __all__ = [
     "KEPT_INPUT",
+    "KEPT_INPUT_DIGEST_BYTES",
     "STANDARD_INPUT",
     "ManifestSource",
     "ObjectListSource",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -24,9 +25,11 @@ from ossmount.protocols import OpenStore
 from ossmount.uris import is_uri, join_uri, parse_uri
 
 STANDARD_INPUT = "-"
+KEPT_INPUT_DIGEST_BYTES = 12
 KEPT_INPUT = "stdin-"
-"""How the name of a file begins that keeps what standard input or a pipe brought."""
+"""How the name of a file begins that keeps what standard input or a pipe brought; its digest follows."""
 
+_KEPT_INPUT_NAME = re.compile(KEPT_INPUT + f"[0-9a-f]{{{2 * KEPT_INPUT_DIGEST_BYTES}}}")
 _GZIP_MAGIC = b"\x1f\x8b"
 _PART = 8 << 20
 """Bytes per GET of a remote manifest: large enough for one connection's speed, small enough for memory."""
@@ -34,7 +37,7 @@ _PART = 8 << 20
 
 def is_standard_input(place: str) -> bool:
     """Whether it is, or was before it was kept; what it brought cannot be had again."""
-    return place == STANDARD_INPUT or Path(place).name.startswith(KEPT_INPUT)
+    return place == STANDARD_INPUT or _KEPT_INPUT_NAME.fullmatch(Path(place).name) is not None
 
 
 class TextFile:

@@ -70,6 +70,17 @@ def test_an_index_is_built_and_cannot_be_refreshed(home: Home, run: Run) -> None
     assert files_in(target.parent) == ["x.ossidx"]
 
 
+def test_a_file_that_is_only_called_so_can_be_read_again(home: Home) -> None:
+    manifest, target = home.path / "stdin-list.csv", home.path / "x.ossidx"
+    manifest.write_bytes(GOOD)
+    words = [*SPARE, "--manifest", manifest.name, "--base-uri", "s3://b/t/", str(target)]
+    assert "manifest stdin-list.csv below" in home.run("index", "build", *words).out
+    manifest.write_bytes(GOOD + b"a/3,1,e\n")
+    refreshed = home.run("index", "refresh", str(target))
+    assert refreshed.status == 0, refreshed.err
+    assert "files        3" in home.run("index", "info", str(target)).out
+
+
 def test_an_error_names_the_line(home: Home, run: Run) -> None:
     target = home.path / "made" / "x.ossidx"
     words = ["index", "build", *SPARE, "--manifest", "LIST", "--base-uri", "s3://b/t/", str(target)]

@@ -207,7 +207,7 @@ def test_recipe_holds_no_secrets() -> None:
     assert not [word for word in ("word", "X-Signature", "token") if word in str(recipe)]
 
 
-@pytest.mark.parametrize("recipe", [{}, {"layout": "keys"}, {"objects": "/c/stdin-1f"}])
+@pytest.mark.parametrize("recipe", [{}, {"layout": "keys"}, {"objects": "/c/stdin-" + 24 * "f"}])
 def test_recipe_that_cannot_be_repeated(recipe: dict[str, str]) -> None:
     with pytest.raises(SettingsError):
         from_recipe(recipe, Settings(), "x.ossidx")

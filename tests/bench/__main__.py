@@ -59,7 +59,7 @@ def run_round(case: Case, name: str, number: int, ground: Ground, results: Resul
     try:
         case.run(ground, case.contestant(name), report)
     except (TooSlow, Ended, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        results.note(f"{case.name}, {name}, round {number}: {error}")
+        results.note_failure(case.name, name, number, error)
         figures.append(f"FAILED: {error}")
     print(f"{case.name:12} {name:15} #{number} {time.monotonic() - started:5.1f} s  {'; '.join(figures)}")
     sys.stdout.flush()

@@ -67,10 +67,10 @@ def reached(
     rate: int = 0,
     locked: bool = True,
 ) -> Iterator[tuple[NginxStore, Reached, Path]]:
-    """A fresh store, its data ``locked`` in memory, and a fresh mount."""
+    """A fresh store, its data ``locked`` in memory if the contestant asks for them, and a fresh mount."""
     with (
         ground.fresh_directory() as scratch,
-        ground.store(bucket, latency, rate, locked=locked) as store,
+        ground.store(bucket, latency, rate, locked=locked and contestant.asks_store) as store,
         contestant.reach(ground, store, bucket, scratch) as here,
     ):
         yield store, here, scratch

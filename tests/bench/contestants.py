@@ -67,6 +67,8 @@ class Contestant(ABC):
     """One who takes part."""
 
     name: str
+    asks_store: bool = True
+    """False for one that reads the store's own files: what holds them in memory would serve it alone."""
 
     def missing(self) -> str | None:
         """Why it cannot take part here; None if it can."""
@@ -93,6 +95,7 @@ class Local(Contestant):
     """The directory that the store serves, read directly."""
 
     name = "local directory"
+    asks_store = False
 
     @contextlib.contextmanager
     def reach(self, ground: Ground, store: NginxStore, bucket: str, scratch: Path) -> Iterator[Reached]:

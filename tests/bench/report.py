@@ -80,8 +80,9 @@ def _method() -> list[str]:
         "## How it is measured",
         "",
         "- The store is nginx on the same cores: static objects, listings in Lua, 20 ms before every answer"
-        " (0 where a case says so). Its files, which are those of the local directory, are"
-        " locked in memory, where the user may lock as much, but for the case that drops the page cache.",
+        " (0 where a case says so). Its files are locked in memory, where the user may lock as much, but for"
+        " the case that drops the page cache. No page that a contestant fills is, nor is any of the local"
+        " directory (which consists of the same files) while it is measured, but in the case that says so.",
         "- 4,000 JPEGs of about 70 KB in 100 classes, shuffled, batches of 32, torchvision's unmodified"
         " `ImageFolder`; *raw* reads the bytes, *decode* is RandomResizedCrop(224) and ToTensor.",
         "- Every round takes all contestants, in rotated order, each with a fresh store, mount, cache and"

@@ -48,13 +48,20 @@ class Results:
             self.notes.append(text)
 
     def keep_others(self, earlier: Mapping[str, Any]) -> None:
-        """Takes over an earlier run's figures (``as_json``) of cases that this run did not measure."""
+        """Takes over an earlier run's figures and notes (``as_json``) of cases not measured in this run."""
         mine = {m.case for m in self.measurements}
         kept = [Measurement(**m) for m in earlier["measurements"] if m["case"] not in mine]
         self.measurements += kept
-        if kept:
-            names = ", ".join(dict.fromkeys(m.case for m in kept))
-            self.note(f"kept from an earlier run: {names}")
+        names = dict.fromkeys(m.case for m in kept)
+        if names:
+            self.note(f"kept from an earlier run: {', '.join(names)}")
+        for text in earlier["notes"]:
+            if text.partition(", ")[0] in names:  # see note_failure
+                self.note(text)
+
+    def note_failure(self, case: str, contestant: str, number: int, why: object) -> None:
+        """Keeps a remark on one round of one contestant."""
+        self.note(f"{case}, {contestant}, round {number}: {why}")
 
     def summaries(self) -> list[Summary]:
         """One row per case, contestant and quantity, in the order of their first appearance."""
@@ -68,10 +75,13 @@ class Results:
 
     def median(self, case: str, contestant: str, quantity: str) -> float | None:
         """The median of one figure, None where it was not measured."""
-        for row in self.summaries():
-            if (row.case, row.contestant, row.quantity) == (case, contestant, quantity):
-                return row.median
-        return None
+        values = self.values(case, contestant, quantity)
+        return statistics.median(values) if values else None
+
+    def values(self, case: str, contestant: str, quantity: str) -> list[float]:
+        """One figure in all its rounds."""
+        key = (case, contestant, quantity)
+        return [m.value for m in self.measurements if (m.case, m.contestant, m.quantity) == key]
 
     def as_json(self) -> dict[str, Any]:
         """For a file."""
@@ -125,8 +135,9 @@ def _judge(results: Results, bar: Bar) -> Verdict:
     name, reference = _reference(results, bar)
     if measured is None or reference is None:
         return Verdict(bar.text, bar.case, measured, reference, name, None, bar.factor, None)
-    if reference == 0:
-        return Verdict(bar.text, bar.case, measured, reference, name, None, bar.factor, measured == 0)
+    if reference == 0:  # what must never happen may not happen in any round
+        most = max(results.values(bar.case, bar.contestant, bar.quantity))
+        return Verdict(bar.text, bar.case, most, reference, name, None, bar.factor, most == 0)
     ratio = measured / reference
     passed = ratio <= bar.factor if bar.at_most else ratio >= bar.factor
     return Verdict(bar.text, bar.case, measured, reference, name, ratio, bar.factor, passed)

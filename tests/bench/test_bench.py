@@ -87,9 +87,10 @@ def test_what_was_not_measured_is_no_verdict() -> None:
 
 
 @pytest.mark.parametrize(("value", "passed"), [(0.0, True), (1.0, False)])
-def test_a_bar_of_zero(value: float, passed: bool) -> None:
+def test_a_bar_of_zero_is_of_every_round(value: float, passed: bool) -> None:
     bar = Bar("none", "case", "ours", "rate", 0.0, number=0.0)
-    assert [v.passed for v in judge(results_of(("ours", value)), [bar])] == [passed]
+    results = results_of(("ours", 0.0), ("ours", value), ("ours", 0.0))
+    assert [v.passed for v in judge(results, [bar])] == [passed]
 
 
 def test_an_upper_limit() -> None:
@@ -103,6 +104,15 @@ def test_figures_of_other_cases_are_kept() -> None:
     results = results_of(("ours", 2.0))
     results.keep_others(earlier.as_json())
     assert [(m.case, m.value) for m in results.measurements] == [("case", 2.0), ("old", 1.0)]
+
+
+def test_failures_of_other_cases_are_kept() -> None:
+    earlier = Results([Measurement("old", "ours", "rate", 1.0, "x/s", 1)])
+    for case in ("case", "old"):
+        earlier.note_failure(case, "other", 1, "did not answer")
+    results = results_of(("ours", 2.0))
+    results.keep_others(earlier.as_json())
+    assert results.notes == ["kept from an earlier run: old", "old, other, round 1: did not answer"]
 
 
 def program(text: str) -> Program:

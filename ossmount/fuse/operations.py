@@ -77,6 +77,10 @@ def nothing() -> None:
     """The ``accepted`` of a process that shares the device with nobody."""
 
 
+def unnoticed(thread: int) -> None:
+    """The ``opens`` of a process that does not care who reads."""
+
+
 def no_push(ino: int, offset: int, data: bytes) -> None:
     """The ``push`` of a mount that pushes nothing."""
 
@@ -107,6 +111,7 @@ class Operations(pyfuse3.Operations):
         self._waited: Callable[[], None] = nothing
         self._quick: Callable[[], None] = nothing
         self._push: Callable[[int, int, bytes], object] = no_push
+        self._opens: Callable[[int], None] = unnoticed
         self._introductions: Introductions | None = None
         self._listers = Listers()
         self._file = presentation.blank(presentation.file_mode)
@@ -129,6 +134,7 @@ class Operations(pyfuse3.Operations):
         waits: Callable[[], None] = nothing,
         waited: Callable[[], None] = nothing,
         introductions: Introductions | None = None,
+        opens: Callable[[int], None] = unnoticed,
     ) -> None:
         """Serves ``fs`` from now on.
 
@@ -136,10 +142,12 @@ class Operations(pyfuse3.Operations):
         on their way), ``waited()`` when it goes on, ``quick()`` when one begins that does not suspend:
         another worker may take the next one. ``push(ino, offset, data)`` receives what a read fetched
         beyond its answer; it must not block. ``introductions``: prefetchers introduce files to
-        the kernel, so that the listings of others are answered with names only.
+        the kernel, so that the listings of others are answered with names only. ``opens(thread)`` is told
+        who opens files and directories.
         """
         self._fs = fs
         self._quick, self._push, self._waits, self._waited = quick, push, waits, waited
+        self._opens = opens
         self._introductions = introductions if self._name is not None else None
 
     # -- names and attributes ---------------------------------------------------------------------
@@ -212,6 +220,7 @@ class Operations(pyfuse3.Operations):
         """OPENDIR. The handle is the inode number and what to tell: it means the same to every worker."""
         if self._introductions is not None and self._introductions.introduces(ctx.pid):
             return inode | Detail.ALL
+        self._opens(ctx.pid)
         self._fs.listed(inode)
         if self._introductions is None or not self._introductions.work:
             return inode | Detail.ALL
@@ -272,6 +281,7 @@ class Operations(pyfuse3.Operations):
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             raise pyfuse3.FUSEError(errno.EROFS)
         self._quick()
+        self._opens(ctx.pid)
         try:
             arrival = self._fs.opened(inode)
             if arrival is not None:

@@ -25,6 +25,7 @@ from ossmount.fuse.contract import Prefetch, Serve
 from ossmount.fuse.introducing import Introductions
 from ossmount.fuse.operations import Operations
 from ossmount.fuse.pages import Pusher
+from ossmount.fuse.scheduling import Crowd, let_run
 from ossmount.fuse.throttled_log import AnsweredTwice
 
 log = logging.getLogger(__name__)
@@ -157,6 +158,7 @@ async def _work(number: int, plan: Plan) -> Status:
                 acceptor.suspend,
                 acceptor.resume,
                 plan.introductions,
+                Crowd.on_this_machine().opened,
             )
             report_ready(plan, number)
             await pyfuse3.main(IDLE_LOOPS, plan.settings.max_background + SPARE_LOOPS)
@@ -174,6 +176,7 @@ async def _fetch_ahead(number: int, plan: Plan) -> Status:
     """Runs the app's prefetcher until SIGTERM comes; one that returns has nothing to do and waits."""
     if plan.prefetch is None:
         raise MountError("a prefetcher was asked for without what it should run")
+    let_run()
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as fetching:
             await nursery.start(_on_sigterm, fetching.cancel)

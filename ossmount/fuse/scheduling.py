@@ -27,13 +27,16 @@ WINDOW_OF_PROCESSOR = 4
 def let_run(batch: bool = True) -> None:
     """This thread, and threads it starts, do not interrupt others when they wake; False: they do again.
 
-    Whoever started the mount under a third policy (``chrt``) keeps it, and where the call is forbidden
-    nothing changes.
+    Under a third policy, which somebody chose (``chrt``), and where the call is forbidden, nothing changes.
     """
     wanted = os.SCHED_BATCH if batch else os.SCHED_OTHER
     with contextlib.suppress(OSError):
         if os.sched_getscheduler(0) in {os.SCHED_OTHER, os.SCHED_BATCH}:
             os.sched_setscheduler(0, wanted, os.sched_param(0))
+
+
+def _stay(crowded: bool) -> None:
+    """The policy was somebody's choice."""
 
 
 class Crowd:
@@ -57,8 +60,9 @@ class Crowd:
 
     @classmethod
     def on_this_machine(cls) -> Crowd:
-        """For the processors that this process may use."""
-        return cls(len(os.sched_getaffinity(0)))
+        """For the processors that this process may use; a policy that it was started with stays."""
+        follow = let_run if os.sched_getscheduler(0) == os.SCHED_OTHER else _stay
+        return cls(len(os.sched_getaffinity(0)), follow)
 
     def opened(self, thread: int) -> None:
         """A thread opened a file or a directory."""

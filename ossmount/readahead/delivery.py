@@ -35,8 +35,8 @@ else happens. Where nobody waits for the whole, its blocks are passed on as they
 TOGETHER = 32
 """Files that one job pushes and keeps; a push may wait for a READ of its file, and the rest with it."""
 
-WAITING_BYTES = 6 << 20
-"""Whole files that have come and wait to be pushed and kept: three jobs' worth. With more, a disk that stands
+WAITING_BYTES = 4 << 20
+"""Whole files that have come and wait to be pushed and kept: two jobs' worth. With more, a disk that stands
 still would have a process fetch until its memory is full."""
 
 PASSED_TOGETHER = 4

@@ -17,9 +17,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from ossmount.model import BlockId
 from ossmount.protocols import BlockCache
 
-QUEUED_BYTES = 16 << 20
-"""What may wait to be written; beyond it who fetched writes, and so fetches less. Two blocks of the largest
-usual part, and a fifth of a second of a disk that writes 80 MB/s."""
+QUEUED_BYTES = 8 << 20
+"""What may wait to be written; beyond it who fetched writes, and so fetches less. A block of the largest
+usual part, and a tenth of a second of a disk that writes 80 MB/s."""
 
 STREAM_BYTES = 64 << 20
 """The same for streams, which bound what they hold themselves. They never go through the page cache to catch
@@ -28,7 +28,7 @@ up: a GiB of fresh pages can cost a second of CPU, and then everything is late."
 AT_ONCE = 32
 """Blocks that are written together: from here on the gain is below a tenth."""
 
-BYTES_AT_ONCE = 8 << 20
+BYTES_AT_ONCE = 4 << 20
 """… and bytes: large blocks gain nothing, and their memory waits for the whole batch."""
 
 NAP_SECONDS = 0.004

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,9 +77,14 @@ def test_a_thread_lets_others_run_and_comes_back() -> None:
     assert os.sched_getscheduler(0) == before
 
 
-def test_a_policy_that_somebody_chose_stays() -> None:
-    def idle() -> None:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+@pytest.mark.parametrize("policy", [os.SCHED_IDLE, os.SCHED_BATCH])
+def test_a_policy_that_somebody_chose_stays(policy: int) -> None:
+    def come_and_go() -> None:
+        os.sched_setscheduler(0, policy, os.sched_param(0))
         let_run()
+        crowd = Crowd.on_this_machine()
+        window = max(LEAST_WINDOW, WINDOW_OF_PROCESSOR * len(os.sched_getaffinity(0)))
+        for thread in [*range(window), *[1] * window]:
+            crowd.opened(thread)
 
-    assert in_a_thread(idle) == os.SCHED_IDLE
+    assert in_a_thread(come_and_go) == policy

@@ -28,7 +28,7 @@ up: a GiB of fresh pages can cost a second of CPU, and then everything is late."
 AT_ONCE = 32
 """Blocks that are written together: from here on the gain is below a tenth."""
 
-BYTES_AT_ONCE = 8 << 20
+BYTES_AT_ONCE = 4 << 20
 """… and bytes: large blocks gain nothing, and their memory waits for the whole batch."""
 
 NAP_SECONDS = 0.004

@@ -24,6 +24,11 @@ WINDOW_OF_PROCESSOR = 4
 """The same for each processor, on larger machines."""
 
 
+def window(processors: int) -> int:
+    """Opens after which a worker on that many processors judges."""
+    return max(LEAST_WINDOW, WINDOW_OF_PROCESSOR * processors)
+
+
 def let_run(batch: bool = True) -> None:
     """This thread, and threads it starts, do not interrupt others when they wake; False: they do again.
 
@@ -49,9 +54,8 @@ class Crowd:
 
     def __init__(self, processors: int, follow: Callable[[bool], None] = let_run) -> None:
         self._processors = processors
-        self._window = max(LEAST_WINDOW, WINDOW_OF_PROCESSOR * processors)
         self._follow = follow
-        self._left = self._window
+        self._left = window(processors)
         self._seen: set[int] = set()
         self._crowded = False
 
@@ -74,7 +78,7 @@ class Crowd:
     def _judge(self) -> None:
         crowded = len(self._seen) > self._processors
         self._seen.clear()
-        self._left = self._window
+        self._left = window(self._processors)
         if crowded is not self._crowded:
             self._crowded = crowded
             self._follow(crowded)

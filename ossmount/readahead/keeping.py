@@ -28,8 +28,9 @@ up: a GiB of fresh pages can cost a second of CPU, and then everything is late."
 AT_ONCE = 32
 """Blocks that are written together: from here on the gain is below a tenth."""
 
-BYTES_AT_ONCE = 4 << 20
-"""… and bytes: large blocks gain nothing, and their memory waits for the whole batch."""
+BYTES_AT_ONCE = QUEUED_BYTES // 2
+"""… and bytes: large blocks gain nothing, and their memory waits for the whole batch. While one is written
+another can come."""
 
 NAP_SECONDS = 0.004
 """Between two batches, so that there is something to write together; the kernel has the bytes already."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ossmount.fuse.scheduling import LEAST_WINDOW, WINDOW_OF_PROCESSOR
+from ossmount.fuse.scheduling import window
 from tests.support.mounting import Mounted, needs_fuse
 
 pytestmark = [pytest.mark.fuse, needs_fuse, pytest.mark.timeout(60)]
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.fuse, needs_fuse, pytest.mark.timeout(60)]
 Mount = Callable[..., Mounted]
 
 PROCESSORS = len(os.sched_getaffinity(0))
-WINDOWS = 2 * max(LEAST_WINDOW, WINDOW_OF_PROCESSOR * PROCESSORS)
+WINDOWS = 2 * window(PROCESSORS)
 """Opens of which one whole window is part, wherever the last ended."""
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossmount.fuse.scheduling import LEAST_WINDOW, WINDOW_OF_PROCESSOR, Crowd, let_run
+from ossmount.fuse.scheduling import LEAST_WINDOW, WINDOW_OF_PROCESSOR, Crowd, let_run, window
 
 
 def followed(processors: int, threads: Iterable[int]) -> list[bool]:
@@ -39,9 +39,9 @@ def test_few_opens_say_nothing() -> None:
 
 
 def test_large_machines_are_watched_for_longer() -> None:
-    window = 100 * WINDOW_OF_PROCESSOR
-    assert followed(100, range(window - 1)) == []
-    assert followed(100, range(window)) == [True]
+    opens = 100 * WINDOW_OF_PROCESSOR
+    assert followed(100, range(opens - 1)) == []
+    assert followed(100, range(opens)) == [True]
 
 
 def test_readers_of_a_foreign_namespace_are_none() -> None:
@@ -83,8 +83,8 @@ def test_a_policy_that_somebody_chose_stays(policy: int) -> None:
         os.sched_setscheduler(0, policy, os.sched_param(0))
         let_run()
         crowd = Crowd.on_this_machine()
-        window = max(LEAST_WINDOW, WINDOW_OF_PROCESSOR * len(os.sched_getaffinity(0)))
-        for thread in [*range(window), *[1] * window]:
+        opens = window(len(os.sched_getaffinity(0)))
+        for thread in [*range(opens), *[1] * opens]:
             crowd.opened(thread)
 
     assert in_a_thread(come_and_go) == policy

@@ -243,6 +243,12 @@ class MountSettings:
         1 << 20, "read-ahead window of the kernel (needs root or the mount's owner)", parse_size, "SIZE"
     )
     max_background: int = option(512, "requests the kernel keeps outstanding", int, "N")
+    ask_opens: str = option(
+        "auto",
+        "when the kernel asks the mount before it opens a file; auto: until programs only read again"
+        " what they have read",
+        choices=("auto", "always"),
+    )
     refresh: float | None = option(
         None, "bring the mount up to date with its source this often", parse_duration, "TIME"
     )

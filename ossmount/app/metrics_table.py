@@ -74,6 +74,12 @@ KERNEL = (
         C,
         ("fs.first_reads",),
     ),
+    Metric(
+        "opens_unasked",
+        "Above zero once the kernel opens files without asking: opens are not counted any more.",
+        G,
+        ("fs.opens_unasked",),
+    ),
     Metric("read_bytes_total", "Bytes handed to the kernel in answers to READ.", C, ("fs.read_bytes",)),
     Metric("read_seconds", "Time from a READ request to its answer.", H, ("fs.read_latency",)),
     Metric(

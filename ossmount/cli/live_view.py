@@ -124,6 +124,8 @@ def _rates(interval: Interval) -> Table:
         ("READ requests", "fs.reads"),
     ):
         table.add_row(name, f"{interval.rate(counter):,.0f}/s")
+    if interval.now.value("fs.opens_unasked"):
+        table.add_row("", "opens go unasked")
     table.add_row("read", _bytes_rate(interval, "fs.read_bytes"))
     table.add_row("readers stalled", f"{interval.rate('fetcher.wait_seconds'):,.1f}")
     return table

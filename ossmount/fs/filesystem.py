@@ -23,6 +23,11 @@ REMEMBERED_REMAINDERS = 1024
 """Inodes whose remainder was handed out lately: a second READ of the same open file pushes nothing."""
 
 
+ALL_AGAIN = 512
+"""Different files that are opened again in a row, with no new one between, after which opens say nothing: if
+one in a hundred were new, one would have been among them."""
+
+
 class Reading(Protocol):
     """What the file system needs of a fetcher."""
 
@@ -46,8 +51,15 @@ class Observing(Protocol):
         """A program opened the file; ``waits``: its open is answered when the file has arrived."""
         ...
 
-    def reopened(self, ino: int) -> None:
-        """A program opened the file, which had been opened before with all its bytes in place."""
+    def reopened(self, ino: int) -> bool:
+        """A program opened the file, which had been opened before with all its bytes in place.
+
+        Returns True where nobody has anything to plan from that.
+        """
+        ...
+
+    def unasked(self) -> None:
+        """A READ comes of a kernel that does not tell opens: some were before it, nobody knows how many."""
         ...
 
     def read(self, ino: int, offset: int, size: int, *, last: bool) -> None:
@@ -78,6 +90,8 @@ class Served:
     reads: int = 0
     first_reads: int = 0
     """READs from offset 0: an open without one was served from the page cache, or reads elsewhere."""
+    opens_unasked: int = 0
+    """1 in workers that know that the kernel opens files without asking."""
     getxattrs: int = 0
     read_bytes: int = 0
     """Bytes handed out."""
@@ -109,6 +123,8 @@ class FileSystem:
         self._arrival = arrival
         self._reopens = reopens
         self._rest: tuple[int, int, bytes] | None = None
+        self._again: set[int] = set()
+        """Files that were opened again since one was opened for the first time."""
         self._handed_out: OrderedDict[int, None] = OrderedDict()
         self._info = index.info()
         self._counts = Served()
@@ -161,14 +177,30 @@ class FileSystem:
         """
         self._counts.opens += 1
         if self._reopens(ino):
-            if self._observer is not None:
-                self._observer.reopened(ino)
+            if self._observer is not None and self._observer.reopened(ino):
+                self._again.add(ino)
             return None
+        self._again.clear()
         found = self._index.attributes(ino)  # of a generation that is gone: the kernel looks up the name anew
         arrival = self._arrival(ino, found.size)  # first: whom the observer tells may look for a mark
         if self._observer is not None:
             self._observer.opened(ino, waits=arrival is not None)
         return arrival
+
+    @property
+    def opens_matter(self) -> bool:
+        """False once programs only open again what has come, and prefetchers have nothing to plan."""
+        return len(self._again) < ALL_AGAIN
+
+    def opens_end(self) -> None:
+        """The kernel does not ask any more before it opens files."""
+        self._counts.opens_unasked = 1
+
+    def read_unasked(self) -> None:
+        """A READ begins of a file that the kernel opened without asking."""
+        self._counts.opens_unasked = 1
+        if self._observer is not None:
+            self._observer.unasked()
 
     async def read(self, ino: int, offset: int, size: int) -> bytes:
         """Up to ``size`` bytes from ``offset``; fewer only at the end of the file, b"" behind it.

@@ -23,6 +23,8 @@ from typing import Any
 import pyfuse3
 import trio
 
+from ossmount.fuse.request_headers import of_loop
+
 TURNS_BEFORE_CHECKPOINT = 16
 """Requests accepted in a row without asking trio, so that tasks that wait for I/O get their turn too.
 
@@ -199,7 +201,9 @@ async def _survive(loop: Callable[..., Awaitable[None]], *args: Any) -> None:
     try:
         while True:
             try:
-                await loop(*args)
+                running = getattr(loop, "__wrapped__", loop)(*args)  # the loop itself, not pyfuse3's wrapper
+                with of_loop(running):
+                    await running
             except BlockingIOError:
                 await trio.lowlevel.checkpoint()
             except OSError as error:

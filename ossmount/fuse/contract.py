@@ -58,6 +58,19 @@ class ServedFileSystem(Protocol):
         """
         ...
 
+    @property
+    def opens_matter(self) -> bool:
+        """False once programs only open again what has come: nothing is learned from their opens."""
+        ...
+
+    def opens_end(self) -> None:
+        """Is told that the kernel does not ask any more before it opens files."""
+        ...
+
+    def read_unasked(self) -> None:
+        """Is told of each READ, before it, of a file that the kernel opened without asking."""
+        ...
+
     def read_nowait(self, ino: int, offset: int, size: int) -> bytes | memoryview | None:
         """As :meth:`read`, where nothing has to be waited for; None where something has.
 

@@ -24,6 +24,7 @@ from ossmount.fuse.contract import ServedFileSystem
 from ossmount.fuse.errno_table import ORDINARY, errno_of, is_known
 from ossmount.fuse.introducing import Introductions
 from ossmount.fuse.throttled_log import ThrottledLog
+from ossmount.fuse.unasked import UnaskedOpens
 from ossmount.model import NAME_MAX, Attributes, Kind, Listing
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ class Operations(pyfuse3.Operations):
         self._push: Callable[[int, int, bytes], object] = no_push
         self._opens: Callable[[int], None] = unnoticed
         self._introductions: Introductions | None = None
+        self._unasked: UnaskedOpens | None = None
         self._listers = Listers()
         self._file = presentation.blank(presentation.file_mode)
         self._directory = presentation.blank(presentation.dir_mode, LISTING_BUFFER)
@@ -135,6 +137,7 @@ class Operations(pyfuse3.Operations):
         waited: Callable[[], None] = nothing,
         introductions: Introductions | None = None,
         opens: Callable[[int], None] = unnoticed,
+        unasked: UnaskedOpens | None = None,
     ) -> None:
         """Serves ``fs`` from now on.
 
@@ -143,11 +146,12 @@ class Operations(pyfuse3.Operations):
         another worker may take the next one. ``push(ino, offset, data)`` receives what a read fetched
         beyond its answer; it must not block. ``introductions``: prefetchers introduce files to
         the kernel, so that the listings of others are answered with names only. ``opens(thread)`` is told
-        who opens files and directories.
+        who opens files and directories. ``unasked`` decides when the kernel need not ask before opens.
         """
         self._fs = fs
         self._quick, self._push, self._waits, self._waited = quick, push, waits, waited
         self._opens = opens
+        self._unasked = unasked
         self._introductions = introductions if self._name is not None else None
 
     # -- names and attributes ---------------------------------------------------------------------
@@ -292,6 +296,8 @@ class Operations(pyfuse3.Operations):
                     self._waited()
         except Exception as error:
             self._refuse(error)
+        if self._unasked is not None and self._unasked.begin(inode, ctx.pid):
+            raise pyfuse3.FUSEError(errno.ENOSYS)
         self._opened.fh = inode
         return self._opened
 
@@ -299,6 +305,8 @@ class Operations(pyfuse3.Operations):
         """READ. What was fetched beyond the answer goes to the page cache after it."""
         self._quick()
         try:
+            if not fh and self._unasked is not None:
+                fh = self._unasked.inode_of_read(off, size)
             data = self._fs.read_nowait(fh, off, size)
             if data is None:
                 data = await self._read_waiting(fh, off, size)

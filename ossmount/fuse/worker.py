@@ -25,8 +25,10 @@ from ossmount.fuse.contract import Prefetch, Serve
 from ossmount.fuse.introducing import Introductions
 from ossmount.fuse.operations import Operations
 from ossmount.fuse.pages import Pusher
+from ossmount.fuse.request_headers import RequestHeaders
 from ossmount.fuse.scheduling import Crowd, let_run
 from ossmount.fuse.throttled_log import AnsweredTwice
+from ossmount.fuse.unasked import UnaskedOpens
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +152,7 @@ async def _work(number: int, plan: Plan) -> Status:
     async with trio.open_nursery() as nursery:
         async with plan.serve(number) as fs:
             await nursery.start(_on_sigterm, stop)
-            pusher = Pusher()
+            pusher, headers = Pusher(), RequestHeaders()
             plan.operations.bind(
                 fs,
                 acceptor.pass_on_if_more,
@@ -159,6 +161,7 @@ async def _work(number: int, plan: Plan) -> Status:
                 acceptor.resume,
                 plan.introductions,
                 Crowd.on_this_machine().opened,
+                UnaskedOpens(fs, headers, allowed=plan.settings.ask_opens == "auto"),
             )
             report_ready(plan, number)
             await pyfuse3.main(IDLE_LOOPS, plan.settings.max_background + SPARE_LOOPS)
@@ -167,6 +170,7 @@ async def _work(number: int, plan: Plan) -> Status:
             if status is Status.SESSION_ENDED:
                 report_ended(plan, number)
             pusher.close()
+            headers.close()
         # Not before: the supervisor's SIGTERM may come while the rooms close, and must not cut that short.
         _stop_listening(nursery)
     return status

@@ -34,7 +34,7 @@ for nothing; a worker has at most some thousand requests."""
 
 _NOTHING, _COMING, _WANTED, _COME = range(4)
 _FIRST, _LAST = 4, 255
-"""Opened since it has come, in one of so many generations."""
+"""Opened since it has come, or with nothing on its way, in one of so many generations."""
 
 
 class Arrivals:
@@ -81,10 +81,15 @@ class Arrivals:
             return False
         mark = self._marks[ino]
         if mark == _NOTHING:
-            mark = self._marks[ino] = _WANTED if self._covered[self._whose(ino)] else _COME
+            mark = self._marks[ino] = _WANTED if self._covered[self._whose(ino)] else self._opened
         elif mark >= _COME:
             self._marks[ino] = self._opened
         return mark < _COME
+
+    def waited(self, ino: int) -> None:
+        """The open of ``ino`` was answered after it had come."""
+        if self._marks[ino] == _COME:
+            self._marks[ino] = self._opened
 
     def wanted(self, ino: int) -> bool:
         """Whether a program waits for ``ino``, which no prefetcher has begun."""
@@ -165,11 +170,13 @@ class ArrivalWaits:
         self._arrivals.somebody_waits(self._number, ino)
         try:
             if not self._arrivals.has_come(ino):  # it may have before anybody could see us wait
-                with trio.move_on_after(PATIENCE):
+                with trio.move_on_after(PATIENCE) as patience:
                     await event.wait()
+                if patience.cancelled_caught:
+                    self._in_vain += 1
+                    self._arrivals.give_up(ino)
                     return
-                self._in_vain += 1
-                self._arrivals.give_up(ino)
+            self._arrivals.waited(ino)
         finally:
             if self._events.get(ino) is event:
                 del self._events[ino]

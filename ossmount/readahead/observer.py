@@ -50,6 +50,11 @@ LISTED_AT_ONCE = 32
 at once: alone they plan nothing, and to wake every prefetcher costs a tenth of listing a hundred files."""
 
 
+USUAL_OPENS_PER_SECOND = 400
+"""Of programs whose opens nobody tells: what two processors decode. Fewer READs than an eighth of it are of
+pages that went now and then, more mean that an epoch's are gone."""
+
+
 def descriptor_of(channel: Channel) -> int:
     """The descriptor of ``channel``."""
     return channel if isinstance(channel, int) else channel.fileno()
@@ -103,6 +108,8 @@ class Observer:
         self._reads = 0
         """Of those held: READs, and files that were looked up."""
         self._reopened = 0
+        self._unasked: float | None = None
+        """Until when opens that nobody tells have been counted."""
         self._sent = 0
         self._dropped = 0
         for descriptor in self._descriptors:
@@ -119,12 +126,28 @@ class Observer:
         """A program opened the file; ``waits``: and will not go on before a prefetcher has heard of it."""
         self._hold(opened_frame(ino), at_once=waits)
 
-    def reopened(self, ino: int) -> None:
-        """A program opened the file, which had been opened before with all its bytes in place."""
+    def reopened(self, ino: int) -> bool:
+        """A program opened the file, which had been opened before with all its bytes in place.
+
+        Returns True where nobody has anything to plan from that.
+        """
         if not self._patient:
             self.opened(ino)
-            return
+            return False
         self._reopened += 1
+        return True
+
+    def unasked(self) -> None:
+        """A READ comes of a kernel that does not tell opens: so many as usual are taken to be before it.
+
+        What is lost of each epoch is a share of what is opened (:mod:`ossmount.readahead.dataset`).
+        """
+        now = self._clock()
+        if self._unasked is None:
+            self._unasked = now
+        opens = int((now - self._unasked) * USUAL_OPENS_PER_SECOND)
+        self._unasked += opens / USUAL_OPENS_PER_SECOND
+        self._reopened += opens
 
     def flush(self) -> None:
         """Tells what is held back."""

@@ -82,6 +82,12 @@ def reads(mount: CommandMount) -> int:
     return int(mount.rested_stats()["fs"]["reads"])
 
 
+def drop_pages(path: Path) -> None:
+    """The kernel forgets what it has of the file, so that somebody is asked."""
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 @contextlib.contextmanager
 def readers(mount: CommandMount, paths: list[str], count: int) -> Iterator[list[dict[str, Any]]]:
     """Programs that read until the block ends; the list then has their reports."""
@@ -166,6 +172,28 @@ def test_open_handles_read_the_old_generation(mount: CommandMount, server: OssSe
         gone.seek(0)
         assert gone.read() == content(GOES[0], 1, SIZE)
         assert os.fstat(handle.fileno()).st_size == SIZE
+
+
+def test_of_files_that_the_kernel_opens_without_asking(mount: CommandMount, server: OssServer) -> None:
+    for _ in range(5):
+        read_all(mount, PATHS, 1)
+    before = mount.rested_stats()["fs"]
+    assert before["opens_unasked"] > 0, mount.home.log
+    for path in CHANGES:
+        drop_pages(mount.path / path)
+    read_all(mount, PATHS, 1)
+    after = mount.rested_stats()["fs"]
+    assert (after["opens"], after["reads"] >= before["reads"] + len(CHANGES)) == (before["opens"], True)
+    with (mount.path / CHANGES[0]).open("rb") as handle:
+        alter(server)
+        assert refresh(mount)["generation"] == 2
+        drop_pages(mount.path / STAYS[0])
+        read_all(mount, STAYS, 1)
+        read_all(mount, CHANGES, 2)
+        read_all(mount, NEW, 1)
+        assert handle.read() == content(CHANGES[0], 1, SIZE)
+    assert not any((mount.path / path).exists() for path in GOES)
+    assert not mount.rested_stats().get("errors")
 
 
 def test_again_and_again(mount: CommandMount, server: OssServer) -> None:

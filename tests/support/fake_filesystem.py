@@ -28,7 +28,12 @@ from ossmount.fuse.pages import push
 from ossmount.model import ROOT_INODE, Attributes, Kind, Listing
 
 CHUNK = 256
-COUNTERS = {b"user.fake.lookups": "lookups", b"user.fake.reads": "reads"}
+COUNTERS = {
+    b"user.fake.lookups": "lookups",
+    b"user.fake.reads": "reads",
+    b"user.fake.opens": "opens",
+    b"user.fake.unasked": "unasked",
+}
 """Extended attributes of the root that tell how often the worker that answers was asked."""
 
 log = logging.getLogger(__name__)
@@ -54,8 +59,13 @@ class FakeFileSystem:
     """Seconds in which a read keeps the whole process busy."""
     at_hand: set[int] = field(default_factory=set)
     """Files whose bytes nobody has to wait for."""
+    opens_matter: bool = True
     reads: int = 0
     lookups: int = 0
+    opens: int = 0
+    unasked: int = 0
+    """READs of files that the kernel opened without asking."""
+    ended: int = 0
 
     def __post_init__(self) -> None:
         self._paths: dict[int, str] = {ROOT_INODE: ""}
@@ -131,7 +141,14 @@ class FakeFileSystem:
         )
 
     def opened(self, ino: int) -> None:
+        self.opens += 1
         self._path(ino)
+
+    def opens_end(self) -> None:
+        self.ended += 1
+
+    def read_unasked(self) -> None:
+        self.unasked += 1
 
     def read_nowait(self, ino: int, offset: int, size: int) -> bytes | None:
         return self.content(self._path(ino))[offset : offset + size] if ino in self.at_hand else None
@@ -196,6 +213,12 @@ async def serve_small(number: int) -> AsyncIterator[FakeFileSystem]:
 @asynccontextmanager
 async def serve_slow(number: int) -> AsyncIterator[FakeFileSystem]:
     yield FakeFileSystem(small_tree(), delay=0.05)
+
+
+@asynccontextmanager
+async def serve_settled(number: int) -> AsyncIterator[FakeFileSystem]:
+    """Opens say nothing."""
+    yield FakeFileSystem(small_tree(), opens_matter=False, delay=0.005)
 
 
 @asynccontextmanager

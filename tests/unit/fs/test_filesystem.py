@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from ossmount.config import ReadaheadSettings
 from ossmount.errors import IsADirectory, NoSuchAttribute, NoSuchEntry, NotADirectory, ObjectChanged
 from ossmount.fs import FileSystem
-from ossmount.model import ROOT_INODE, Entry, Extent, Kind
+from ossmount.fs.filesystem import ALL_AGAIN
+from ossmount.model import ROOT_INODE, Entry, Extent, Kind, ObjectId
 from ossmount.readahead.fetcher import Fetcher
 from tests.support.executors import DictCache, ImmediateExecutor
 from tests.support.memory_index import MemoryIndex
@@ -28,12 +29,17 @@ class Seen:
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
+        self.rests = True
 
     def opened(self, ino: int, *, waits: bool) -> None:
         self.told.append(("opened", ino, waits))
 
-    def reopened(self, ino: int) -> None:
+    def reopened(self, ino: int) -> bool:
         self.told.append(("reopened", ino))
+        return self.rests
+
+    def unasked(self) -> None:
+        self.told.append(("unasked",))
 
     def read(self, ino: int, offset: int, size: int, *, last: bool) -> None:
         self.told.append(("read", ino, offset, size, last))
@@ -240,3 +246,52 @@ async def test_an_inode_that_was_looked_at_is_not_looked_up_again_for_an_open() 
     with pytest.raises(NoSuchEntry):
         fs.opened(999)
     assert fs.served()["opens"] == 3
+
+
+def rereading(again: set[int]) -> tuple[FileSystem, Seen]:
+    """A file system of ``2 * ALL_AGAIN`` files of which those in ``again`` were opened before."""
+    entries = [
+        Entry(f"{number:05}".encode(), Extent(ObjectId("s3://b", f"{number:05}", "e", 1), 0, 1), None, 7)
+        for number in range(2 * ALL_AGAIN)
+    ]
+    seen = Seen()
+    fetcher = Fetcher(opener(MemoryStore("s3://b", {})), DictCache(), SETTINGS, executor=ImmediateExecutor())
+    return FileSystem(MemoryIndex(entries), fetcher, observer=seen, reopens=again.__contains__), seen
+
+
+FIRST_FILE = ROOT_INODE + 1
+
+
+@pytest.mark.trio
+async def test_opens_say_nothing_once_all_that_is_opened_was_opened_before() -> None:
+    fs, _ = rereading(set(range(FIRST_FILE, FIRST_FILE + ALL_AGAIN)))
+    for _ in range(2 * ALL_AGAIN):
+        fs.opened(FIRST_FILE)
+    assert fs.opens_matter, "one file again and again"
+    for ino in range(FIRST_FILE, FIRST_FILE + ALL_AGAIN - 1):
+        fs.opened(ino)
+    assert fs.opens_matter
+    fs.opened(FIRST_FILE + ALL_AGAIN)
+    assert fs.opens_matter, "a new one"
+    for ino in range(FIRST_FILE, FIRST_FILE + ALL_AGAIN):
+        assert fs.opens_matter
+        fs.opened(ino)
+    assert not fs.opens_matter
+
+
+@pytest.mark.trio
+async def test_opens_matter_while_anybody_plans() -> None:
+    fs, seen = rereading(set(range(FIRST_FILE, FIRST_FILE + ALL_AGAIN)))
+    seen.rests = False
+    for ino in range(FIRST_FILE, FIRST_FILE + ALL_AGAIN):
+        fs.opened(ino)
+    assert fs.opens_matter
+
+
+@pytest.mark.trio
+async def test_reads_of_files_opened_unasked_are_told() -> None:
+    world = World()
+    world.fs.opens_end()
+    world.fs.read_unasked()
+    assert world.seen.told == [("unasked",)]
+    assert world.fs.served()["opens_unasked"] == 1

@@ -18,6 +18,7 @@ from ossmount.errors import ObjectChanged, StoreUnavailable
 from ossmount.fuse.brief_listings import ASKS_OFTEN, Detail
 from ossmount.fuse.introducing import Introductions
 from ossmount.fuse.operations import Operations
+from ossmount.fuse.unasked import UnaskedOpens
 from ossmount.model import ROOT_INODE
 from tests.support.fake_filesystem import MTIME_NS, FakeFileSystem, content
 
@@ -222,3 +223,53 @@ def test_every_request_of_pyfuse3_is_decided_on() -> None:
     requests = {name for name in vars(pyfuse3.Operations) if not name.startswith("_")}
     requests -= {"supports_dot_lookup", "enable_writeback_cache", "enable_acl"}
     assert requests - undecided <= set(vars(Operations))
+
+
+class Headers:
+    """Tells that every READ is of the file ``ino``, or nothing."""
+
+    def __init__(self, ino: int, *, legible: bool = True) -> None:
+        self.ino, self.legible, self.asked = ino, legible, 0
+
+    def tells(self, inode: int, thread: int) -> bool:
+        self.asked += 1
+        return self.legible and (inode, thread) == (self.ino, THREAD)
+
+    def inode_of_read(self, offset: int, size: int) -> int:
+        return self.ino
+
+
+def settled(*, legible: bool = True, allowed: bool = True) -> tuple[Operations, FakeFileSystem, Headers]:
+    """Operations on files whose opens say nothing."""
+    fs = FakeFileSystem(SIZES, opens_matter=False)
+    headers = Headers(fs.lookup(ROOT_INODE, b"file").ino, legible=legible)
+    operations = Operations.for_settings(MountSettings())
+    operations.bind(fs, unasked=UnaskedOpens(fs, headers, allowed=allowed))
+    return operations, fs, headers
+
+
+def test_a_kernel_whose_opens_say_nothing_is_told_not_to_ask() -> None:
+    operations, fs, headers = settled()
+    assert refused(operations.open(headers.ino, os.O_RDONLY, CONTEXT)) == errno.ENOSYS
+    assert fs.ended == 1
+    assert answer(operations.read(0, 10, 20)) == content("file", 5000)[10:30]
+    assert fs.unasked == 1
+    assert answer(operations.read(headers.ino, 10, 20)) == content("file", 5000)[10:30]
+    assert fs.unasked == 1, "it was opened before"
+
+
+def test_a_kernel_whose_reads_would_not_be_understood_goes_on_to_ask() -> None:
+    operations, fs, headers = settled(legible=False)
+    for _ in range(3):
+        assert answer(operations.open(headers.ino, os.O_RDONLY, CONTEXT)).fh == headers.ino
+    assert (headers.asked, fs.ended) == (1, 0)
+
+
+def test_opens_may_be_asked_always() -> None:
+    operations, fs, headers = settled(allowed=False)
+    assert answer(operations.open(headers.ino, os.O_RDONLY, CONTEXT)).fh == headers.ino
+    assert (headers.asked, fs.ended) == (0, 0)
+
+
+def test_a_read_without_a_handle_that_nobody_expects_is_an_error() -> None:
+    assert refused(serving().read(0, 0, 10)) == errno.ENOENT

@@ -57,6 +57,7 @@ async def test_all_who_wait_for_a_file_go_on_when_it_has_come(autojump_clock: tr
         nursery.cancel_scope.cancel()
     assert seconds[2] >= PATIENCE
     assert waits.statistics() == {"waits": 3, "in_vain": 1}
+    assert (arrivals.reopens(7), arrivals.reopens(8)) == (True, False)
 
 
 @pytest.mark.trio
@@ -184,6 +185,14 @@ def test_what_was_opened_in_this_generation_needs_no_look() -> None:
     following.expect(7)
     assert not following.reopens(7), "on its way again"
     assert not arrivals.reopens(MOST_INODES)
+
+
+def test_what_was_opened_with_nothing_on_its_way_is_opened_again_next_time() -> None:
+    arrivals = Arrivals(1, 1)
+    assert arrivals.waits_of(0, 1000).wait_for(7, 10) is None
+    assert arrivals.reopens(7)
+    arrivals.expect(7)
+    assert not arrivals.reopens(7), "planned after it was opened"
 
 
 def test_marks_of_hundreds_of_generations_ago_mean_nothing() -> None:

@@ -24,6 +24,7 @@ from ossmount.readahead.observer import (
     READS_AT_ONCE,
     SOON_SECONDS,
     TOLD_AT_ONCE,
+    USUAL_OPENS_PER_SECOND,
     Attention,
     Observer,
 )
@@ -191,3 +192,29 @@ def test_what_was_held_back_goes_with_the_next_open_when_somebody_plans_again(
     attention.pay(1, now=True)
     observer.opened(6)
     assert ears[1].heard() == [Opened(5), Opened(6)]
+
+
+def test_where_opens_are_not_told_time_stands_for_them(ears: list[Ear], attention: Attention) -> None:
+    rest(attention)
+    now = [100.0]
+    observer = Observer(*(ear.writing for ear in ears), attention=attention, clock=lambda: now[0])
+    observer.unasked()
+    observer.read(1, 0, 10)
+    assert ears[0].heard() == [Read(1, 0, 10)], "of what was before the first nothing is known"
+    told = 0
+    for _ in range(1000):
+        now[0] += 0.001
+        observer.unasked()
+        observer.read(1, 0, 10)
+        told += sum(heard.files for heard in ears[0].heard() if isinstance(heard, Reopened))
+    assert told == pytest.approx(USUAL_OPENS_PER_SECOND, abs=1)
+
+
+def test_who_plans_something_hears_of_files_opened_again(
+    ears: list[Ear], attention: Attention, observer: Observer
+) -> None:
+    assert not observer.reopened(5)
+    assert ears[0].heard() == [Opened(5)]
+    rest(attention)
+    assert observer.reopened(5)
+    assert ears[0].heard() == []

@@ -124,7 +124,7 @@ class FileSystem:
         self._reopens = reopens
         self._rest: tuple[int, int, bytes] | None = None
         self._again: set[int] = set()
-        """Files that were opened again since one was opened for the first time."""
+        """Files opened again since one was opened for the first time; ``ALL_AGAIN`` of them say all."""
         self._handed_out: OrderedDict[int, None] = OrderedDict()
         self._info = index.info()
         self._counts = Served()
@@ -177,7 +177,7 @@ class FileSystem:
         """
         self._counts.opens += 1
         if self._reopens(ino):
-            if self._observer is not None and self._observer.reopened(ino):
+            if self._observer is not None and self._observer.reopened(ino) and self.opens_matter:
                 self._again.add(ino)
             return None
         self._again.clear()

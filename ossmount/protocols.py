@@ -91,9 +91,10 @@ class Transfers(Protocol):
     ) -> bool:
         """Sends the GET of ``ObjectStore.get_range``; False where it has to be made that way.
 
-        A later :meth:`work` calls ``arrived``: with the bytes, exactly as asked for, or with None where
-        ``get_range`` is to be asked instead, which will tell what is wrong. What comes of the right version
-        is written into ``sink`` before ``arrived`` (then without bytes: b"") says whether that was all.
+        A later :meth:`work` calls ``arrived``: with the bytes (perhaps a ``bytearray``), exactly as asked
+        for, or with None where ``get_range`` is to be asked instead, which will tell what is wrong. What
+        comes of the right version is written into ``sink`` before ``arrived`` (then without bytes: b"")
+        says whether that was all.
         """
         ...
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import cast
 
 from ossmount.protocols import Sink
 from ossmount.stores.content_range import names_bytes
@@ -84,6 +85,12 @@ class RangeGet:
             right = status == _WHOLE and request.whole
         return right and (not request.etag or not etag or etag == request.etag)
 
+    def keep(self) -> Sink:
+        """The sink; where there is none, one that keeps the body for who asked."""
+        if self.sink is None:
+            self.sink = Whole(self.request.length)
+        return self.sink
+
     @property
     def missing(self) -> int:
         """Bytes that the sink does not have."""
@@ -104,7 +111,30 @@ class RangeGet:
         self._trust.learn(self._root, not failed)
         seconds = time.perf_counter() - self._began
         self._store.sent(size, seconds, failed=failed, throttled=status in _THROTTLED)
+        if isinstance(self.sink, Whole):
+            body = self.sink.body
         self._arrived(None if failed else body)
+
+
+class Whole:
+    """A body of ``length`` bytes in one piece (see ``protocols.Sink``)."""
+
+    def __init__(self, length: int) -> None:
+        self._memory = bytearray(length)
+        self._room = memoryview(self._memory)
+
+    @property
+    def body(self) -> bytes:
+        """What has come, to be read like ``bytes``: a copy of it would cost as much as all the rest."""
+        return cast("bytes", self._memory)
+
+    def room(self) -> memoryview:
+        """See ``protocols.Sink``."""
+        return self._room
+
+    def came(self, count: int) -> None:
+        """See ``protocols.Sink``."""
+        self._room = self._room[count:]
 
 
 def pour(sink: Sink, piece: bytes) -> None:

@@ -1,8 +1,8 @@
-"""Bodies of large GETs received where they belong: from the socket into the memory of a block.
+"""Bodies received where they belong: from the socket into the memory of a block, or of a whole small file.
 
 libcurl hands out a body in pieces of 16 KiB, each a ``bytes`` that is copied once more into its block:
-65,000 for a GiB. Here one system call brings all that has come of a block, and the process copies nothing.
-Only what that makes cheaper goes this way: bodies with a sink, over HTTP without TLS (with it each record
+65,000 for a GiB. Here one system call brings all that has come, and the process copies nothing: 60 instead of
+90 µs of CPU for 68 KB. Only what that makes cheaper goes this way: HTTP without TLS (with it each record
 passes through the process anyway) and without a proxy. For the rest, and for whatever goes wrong before a
 body begins, there is libcurl.
 
@@ -197,11 +197,12 @@ class _Connection:
         self.moved = 0.0
         """When it last got a byte or a GET."""
         self._epoll = epoll
+        self._watched = select.EPOLLOUT
         self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.connect_ex(where)  # what it says is told again when it is connected
-            epoll.register(self._socket, select.EPOLLOUT)
+            epoll.register(self._socket, self._watched)
         except OSError:
             self._socket.close()
             raise
@@ -243,22 +244,26 @@ class _Connection:
         if self.connected:
             self._unsent = self._unsent[self._socket.send(self._unsent) :]
             self.moved = now
-            self._epoll.modify(self._socket, select.EPOLLOUT if self._unsent else select.EPOLLIN)
+            self._watch(select.EPOLLOUT if self._unsent else select.EPOLLIN)
         return _State.WAITING
+
+    def _watch(self, events: int) -> None:
+        if events != self._watched:
+            self._epoll.modify(self._socket, events)
+            self._watched = events
 
     def _receive(self, get: RangeGet, now: float) -> _State:
         self.moved = now
         if not self.status and not self._receive_head(get):
             return _State.WAITING
-        while get.missing and get.sink is not None:
-            room = get.sink.room()
-            count = self._socket.recv_into(room, min(len(room), get.missing))
+        sink = get.keep()
+        while missing := get.missing:
+            room = sink.room()
+            count = self._socket.recv_into(room, min(len(room), missing))
             if count == 0:
                 return _State.BROKEN
-            get.sink.came(count)
+            sink.came(count)
             get.poured += count
-        if get.missing:
-            return _State.WAITING
         return _State.READY if self._keep else _State.DONE
 
     def _receive_head(self, get: RangeGet) -> bool:
@@ -274,5 +279,6 @@ class _Connection:
         self.status = status
         if not get.fits(status, etag, content_range) or length != get.request.length or len(body) > length:
             raise NotPlain(f"not the answer that was asked for ({status})")
+        get.keep()
         get.pour(body)
         return True

@@ -60,7 +60,7 @@ class RangeTransfers:
         if request is None:
             return False
         get = RangeGet(request, store, target.store, self._trust, arrived, sink)
-        if sink is None or not self._sockets.begin(get):
+        if not self._sockets.begin(get):
             self._curl.begin(get)
         return True
 

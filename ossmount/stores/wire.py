@@ -7,19 +7,27 @@ and then asked for by a library.
 
 from __future__ import annotations
 
+import functools
 import re
+import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ossmount.stores.describing import GetRequest
 from ossmount.stores.etags import plain_etag
+from ossmount.stores.s3_signing import signature_lines
 
 LARGEST_HEAD = 32 << 10
 """Bytes of an answer before its body; what S3 and OSS send is below 2 KiB."""
 
 _END = b"\r\n\r\n"
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: |$)")
-_UNPLAIN = re.compile(r"[^!-~]")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: |\r\n)")
+_FIELDS = re.compile(
+    rb"\r\n(content-length|content-range|etag|connection|transfer-encoding):([^\r]*)", re.IGNORECASE
+)
+"""Those that matter; the rest is not looked at."""
+_AFTER_AUTHORITY = re.compile(r"[/?#]")
+_UNPLAIN = re.compile(r"[^!-~]|#")
 _UNPLAIN_LINE = re.compile(r"[^ -~]")
 
 
@@ -46,24 +54,34 @@ class Head(NamedTuple):
 
 def place_of(url: str) -> Place | None:
     """Where a URL of plain HTTP leads; None for any other."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname or "@" in parts.netloc:
-        return None
-    return Place(parts.hostname, parts.port or 80)
+    return _place_of(_cut(url)[0])
 
 
 def request_bytes(request: GetRequest) -> bytes:
     """The request as it is sent, signed where it has to be. Raises NotPlain."""
-    parts = urlsplit(request.url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    headers = dict(line.split(": ", 1) for line in request.headers)
-    headers["Host"] = parts.netloc
-    if request.signing is not None:
-        headers = _signed(request.url, headers, request.signing)
-    lines = [f"{name}: {value}" for name, value in headers.items()]
-    if _UNPLAIN.search(target) or any(_UNPLAIN_LINE.search(line) for line in lines):
+    origin, target = _cut(request.url)
+    lines = [f"Host: {origin.rpartition('/')[2]}", *request.headers]
+    if _UNPLAIN.search(target) or _UNPLAIN_LINE.search("".join(lines)):
         raise NotPlain(request.url)
+    if request.signing is not None:
+        lines += signature_lines(target, lines, request.signing, time.time())
     return "\r\n".join([f"GET {target} HTTP/1.1", *lines, "User-Agent: ossmount", "", ""]).encode()
+
+
+def _cut(url: str) -> tuple[str, str]:
+    """Scheme and authority, which many URLs have in common, and path and query."""
+    mark = _AFTER_AUTHORITY.search(url, url.find("://") + 3)
+    end = mark.start() if mark else len(url)
+    target = url[end:]
+    return url[:end], target if target.startswith("/") else f"/{target}"
+
+
+@functools.lru_cache(64)
+def _place_of(origin: str) -> Place | None:
+    parts = urlsplit(origin)
+    if parts.scheme != "http" or not parts.hostname or "@" in parts.netloc:
+        return None
+    return Place(parts.hostname, parts.port or 80)
 
 
 def parse_head(data: bytes) -> tuple[Head, bytes] | None:
@@ -75,26 +93,13 @@ def parse_head(data: bytes) -> tuple[Head, bytes] | None:
         if len(data) > LARGEST_HEAD:
             raise NotPlain("the head has no end")
         return None
-    first, *lines = data[:end].split(b"\r\n")
-    status = _STATUS_LINE.match(first)
-    fields = [(name.lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
+    status = _STATUS_LINE.match(data)
+    fields = [(name.lower(), value.strip()) for name, value in _FIELDS.findall(data, 0, end)]
     headers = dict(fields)
     lengths = {value for name, value in fields if name == b"content-length"}
     length = lengths.pop() if len(lengths) == 1 else b""
     if status is None or not length.isdigit() or b"transfer-encoding" in headers:
-        raise NotPlain(f"an answer that begins with {first[:80]!r}")
+        raise NotPlain(f"an answer that begins with {data[:80]!r}")
     keep = status[1] == b"1" and headers.get(b"connection", b"").lower() != b"close"
     etag, content_range = (headers.get(name, b"").decode("latin-1") for name in (b"etag", b"content-range"))
     return Head(int(status[2]), int(length), plain_etag(etag), content_range, keep), data[end + len(_END) :]
-
-
-def _signed(url: str, headers: dict[str, str], signing: tuple[str, str, str]) -> dict[str, str]:
-    # Only stores of botocore's ask for this: a process without them does without its 20 MB.
-    from botocore.auth import S3SigV4Auth
-    from botocore.awsrequest import AWSRequest
-    from botocore.credentials import Credentials
-
-    region, access, secret = signing
-    request = AWSRequest("GET", url, headers)
-    S3SigV4Auth(Credentials(access, secret), "s3", region).add_auth(request)
-    return dict(request.headers.items())

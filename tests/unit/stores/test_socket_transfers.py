@@ -54,16 +54,17 @@ class Stage:
             SETTINGS, self.instead.append, resolver=resolver, clock=lambda: self.now
         )
 
-    def begin(self, scheme: str = "http") -> bool:
-        """Asks for BODY, or the part of an object that it is."""
+    def begin(self, scheme: str = "http", pouring: bool = True) -> bool:
+        """Asks for BODY, or the part of an object that it is; ``pouring``: into a sink."""
         target = ObjectId("s3://b", "k", "abc", len(BODY) + 1)
         request = get_request(f"{scheme}://127.0.0.1:{self.port}/b/k", target, 0, len(BODY))
         sink = Gathering()
-        return self.transfers.begin(
-            RangeGet(
-                request, self.store, "s3://b", Trust(), lambda body: self.said.append((body, sink.data)), sink
-            )
-        )
+
+        def arrived(body: bytes | None) -> None:
+            self.said.append((body, sink.data))
+
+        get = RangeGet(request, self.store, "s3://b", Trust(), arrived, sink if pouring else None)
+        return self.transfers.begin(get)
 
     def accept(self) -> socket.socket:
         """The server's end of the next connection, to which the request has been sent."""
@@ -130,6 +131,25 @@ def test_a_body_is_in_the_sink_and_the_connection_serves_again(stage: Stage) -> 
     request_on(peer)
     assert answer(stage, peer, head() + BODY, 2)[1] == (b"", BODY)
     assert stage.store.sent_calls == [(len(BODY), False, False)] * 2
+
+
+@pytest.mark.parametrize("early", [0, 1, 4000, len(BODY)])
+def test_without_a_sink_the_body_is_told_whole(stage: Stage, early: int) -> None:
+    stage.begin(pouring=False)
+    peer = stage.accept()
+    request_on(peer)
+    peer.sendall(head() + BODY[:early])
+    assert answer(stage, peer, BODY[early:]) == [(BODY, b"")]
+
+
+def test_of_a_body_that_ends_early_nothing_is_told(stage: Stage) -> None:
+    stage.begin(pouring=False)
+    peer = stage.accept()
+    request_on(peer)
+    peer.sendall(head() + BODY[:5000])
+    peer.close()
+    assert stage.until_said() == [(None, b"")]
+    assert stage.store.sent_calls == [(0, True, False)]
 
 
 def test_the_head_may_come_in_any_pieces(stage: Stage) -> None:

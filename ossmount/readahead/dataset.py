@@ -50,9 +50,9 @@ RECENT = 256
 """Files whose further READs belong to the same open file."""
 
 _LOSS_DECAY = 0.97
-_LOST = 4.0
-"""A new epoch begins when about one in eight of the last 32 opened files had been evicted. Fewer are
-cheaper to read from the disk cache on demand than to push everything again."""
+_LOST = 10.0
+"""A new epoch begins when about one in three of the last 32 opened files had been evicted. Fewer are
+cheaper to read from the disk cache on demand than to read everything ahead again."""
 
 
 class _Seen(Enum):

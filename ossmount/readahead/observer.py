@@ -45,13 +45,17 @@ SOON_SECONDS = 0.002
 """… or for so long: a prefetcher takes in what it hears at most so often, and each telling costs the worker
 two system calls and may wake somebody."""
 
+AHEAD_AT_ONCE, AHEAD_SECONDS = 64, 0.02
+"""The same while everybody who plans is hundreds of files ahead: what they hear then changes no plan soon,
+and at a few hundred files a second each telling would tell of one."""
+
 LISTED_AT_ONCE = 32
 """Directories that were listed are told with the next open or READ of this process, at the latest this many
 at once: alone they plan nothing, and to wake every prefetcher costs a tenth of listing a hundred files."""
 
 
 USUAL_OPENS_PER_SECOND = 400
-"""Of programs whose opens nobody tells: what two processors decode. Fewer READs than an eighth of it are of
+"""Of programs whose opens nobody tells: what two processors decode. Fewer READs than a third of it are of
 pages that went now and then, more mean that an epoch's are gone."""
 
 
@@ -61,28 +65,38 @@ def descriptor_of(channel: Channel) -> int:
 
 
 class Attention:
-    """Which prefetchers have nothing left to plan, and so need not be woken by every open.
+    """How soon prefetchers need to hear what programs do, so that they are not woken by every open.
 
     Made before the fork: a byte for each prefetcher, which only it writes.
     """
 
+    _RESTS, _AHEAD, _CLOSE = range(3)
+
     def __init__(self, prefetchers: int) -> None:
-        self._busy = mmap.mmap(-1, max(1, prefetchers))
-        self._idle = bytes(len(self._busy))
-        self._busy[:] = b"\1" * len(self._busy)
+        self._paid = mmap.mmap(-1, max(1, prefetchers))
+        self._all_rest = bytes(len(self._paid))
+        self._paid[:] = bytes([self._CLOSE]) * len(self._paid)
 
     def __repr__(self) -> str:
-        return f"Attention(busy={list(self._busy[:])})"
+        return f"Attention({list(self._paid[:])})"
 
     @property
     def rests(self) -> bool:
         """Whether nobody has anything to plan."""
-        return self._busy[:] == self._idle
+        return self._paid[:] == self._all_rest
 
-    def pay(self, number: int, *, now: bool) -> None:
-        """Whether prefetcher ``number`` may have something to plan from the next open."""
-        if self._busy[number] != now:
-            self._busy[number] = now
+    @property
+    def is_close(self) -> bool:
+        """Whether somebody may plan something else after the next open, or plans not far ahead."""
+        return self._CLOSE in self._paid[:]
+
+    def pay(self, number: int, *, now: bool, ahead: bool = False) -> None:
+        """Whether prefetcher ``number`` may have something to plan from the next open; ``ahead``: but is far
+        before the programs with what it has planned.
+        """
+        paid = (self._AHEAD if ahead else self._CLOSE) if now else self._RESTS
+        if self._paid[number] != paid:
+            self._paid[number] = paid
 
 
 class Observer:
@@ -201,7 +215,9 @@ class Observer:
         """Whether what is held may wait for what comes next."""
         if self._patient:
             return len(self._held) < TOLD_AT_ONCE and self._reads < READS_AT_ONCE
-        return len(self._held) < BUSY_AT_ONCE and self._clock() - self._told < SOON_SECONDS
+        close = self._attention is None or self._attention.is_close
+        most, seconds = (BUSY_AT_ONCE, SOON_SECONDS) if close else (AHEAD_AT_ONCE, AHEAD_SECONDS)
+        return len(self._held) < most and self._clock() - self._told < seconds
 
     @property
     def _patient(self) -> bool:

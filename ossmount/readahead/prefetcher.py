@@ -203,7 +203,8 @@ class Prefetcher:
         if self._fetcher.room() > 0:
             self._plan()
             self._fetcher.prefetch(())
-            self._attention.pay(self._number, now=not self._planner.exhausted)
+            planner = self._planner
+            self._attention.pay(self._number, now=not planner.exhausted, ahead=planner.covers)
             if self._arrivals is not None:
                 self._arrivals.cover(self._number, self._push is not None and self._planner.covers)
             if self._warming is not None:

@@ -132,7 +132,7 @@ def test_evicted_files_among_many_opened_again_do_not_start_an_epoch() -> None:
         program.open([ino])
     assert len(program.planned) == planned
     program.delivered.clear()
-    program.open(TRAIN[100:110])
+    program.open(TRAIN[100:116])
     assert len(program.planned) > planned
 
 
@@ -144,7 +144,7 @@ def test_an_open_matters_until_all_is_planned() -> None:
     assert program.planner.exhausted
     program.open(order[60:])
     program.evict()
-    program.open(shuffled(TRAIN, 2)[:8])
+    program.open(shuffled(TRAIN, 2)[:16])
     assert not program.planner.exhausted
 
 

@@ -20,6 +20,8 @@ from ossmount.readahead.messages import (
     observation_pipe,
 )
 from ossmount.readahead.observer import (
+    AHEAD_AT_ONCE,
+    AHEAD_SECONDS,
     BUSY_AT_ONCE,
     READS_AT_ONCE,
     SOON_SECONDS,
@@ -106,6 +108,37 @@ def test_who_plans_hears_of_what_goes_on_at_once_a_little_later(
     assert len(ears[1].heard()) == 2, "the program waits for its bytes"
     observer.opened(5, waits=True)
     assert len(ears[1].heard()) == 1
+
+
+def test_who_is_far_ahead_hears_later_of_what_nobody_waits_for(ears: list[Ear], attention: Attention) -> None:
+    now = [7.0]
+    observer = Observer(*(ear.writing for ear in ears), attention=attention, clock=lambda: now[0])
+    attention.pay(0, now=True, ahead=True)
+    attention.pay(1, now=True)
+    assert attention.is_close, "the other is not"
+    attention.pay(1, now=False, ahead=True)
+    assert not attention.is_close
+    assert not attention.rests
+    observer.opened(1)
+    assert len(ears[0].heard()) == 1
+    now[0] += 0.9 * AHEAD_SECONDS
+    observer.opened(2)
+    assert ears[0].heard() == []
+    now[0] += 0.2 * AHEAD_SECONDS
+    observer.opened(3)
+    assert ears[0].heard() == [Opened(2), Opened(3)]
+    for ino in range(AHEAD_AT_ONCE):
+        assert ears[0].heard() == []
+        observer.opened(ino)
+    assert len(ears[0].heard()) == AHEAD_AT_ONCE
+    observer.opened(4)
+    observer.opened(5, waits=True)
+    assert ears[0].heard() == [Opened(4), Opened(5)]
+    attention.pay(0, now=True)
+    observer.opened(6)
+    now[0] += 2 * SOON_SECONDS
+    observer.opened(7)
+    assert ears[0].heard() == [Opened(6), Opened(7)], "it plans what comes next"
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ async def test_it_rests_when_all_is_planned_and_wakes_when_pages_are_gone() -> N
     assert world.attention.rests
     world.prefetcher.take_in(b"".join(map(opened_frame, order[60:])))
     assert world.attention.rests
-    world.prefetcher.take_in(b"".join(opened_frame(ino) + read_frame(ino, 0, 100) for ino in order[:8]))
+    world.prefetcher.take_in(b"".join(opened_frame(ino) + read_frame(ino, 0, 100) for ino in order[:16]))
     assert not world.attention.rests
 
 

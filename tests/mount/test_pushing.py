@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -15,6 +16,10 @@ from tests.support.residency import resident
 pytestmark = [pytest.mark.fuse, needs_fuse, pytest.mark.timeout(60)]
 
 Mount = Callable[..., Mounted]
+TRIES = 3
+"""A machine may take pages back at any time (docs/performance.md, *Pages that go*: one try in thirty found
+some gone); what is not pushed at all is missing in each."""
+
 PREFETCH = ("--prefetch", "tests.support.fake_filesystem:prefetch_big")
 
 
@@ -22,24 +27,33 @@ def reads(mount: Mounted) -> int:
     return int(os.getxattr(mount.path, "user.fake.reads"))
 
 
-def test_the_rest_of_a_file_that_was_begun_is_pushed(mount: Mount) -> None:
-    mounted = mount("serve_pushing", 1)
+def pushes_the_rest(mounted: Mounted) -> bool:
+    """Whether a file that was begun is read to its end without another READ."""
     expected = content("big", small_tree()["big"])
     with (mounted.path / "big").open("rb", buffering=0) as file:
         assert os.pread(file.fileno(), 1, 0) == expected[:1]
-        wait_for(lambda: resident(file.fileno(), len(expected)))
+        with contextlib.suppress(pytest.fail.Exception):
+            wait_for(lambda: resident(file.fileno(), len(expected)), seconds=5)
         before = reads(mounted)
         assert os.pread(file.fileno(), len(expected), 0) == expected
-        assert reads(mounted) == before == 1
+        return reads(mounted) == before == 1
+
+
+def pushes_all(mounted: Mounted) -> bool:
+    """Whether a file is read without a READ after its prefetcher has stored it."""
+    (mounted.path / "big").stat()
+    mounted.wait_for(lambda: "stored by prefetcher 0" in mounted.log)
+    assert (mounted.path / "big").read_bytes() == content("big", small_tree()["big"])
+    return reads(mounted) == 0
+
+
+def test_the_rest_of_a_file_that_was_begun_is_pushed(mount: Mount) -> None:
+    assert any(pushes_the_rest(mount("serve_pushing", 1)) for _ in range(TRIES))
 
 
 def test_a_prefetcher_pushes_by_itself_and_is_replaced_when_it_dies(mount: Mount) -> None:
-    mounted = mount("serve_small", 1, *PREFETCH)
-    expected = content("big", small_tree()["big"])
-    (mounted.path / "big").stat()
-    mounted.wait_for(lambda: "stored by prefetcher 0" in mounted.log)
-    assert (mounted.path / "big").read_bytes() == expected
-    assert reads(mounted) == 0
+    tries = (mount("serve_small", 1, *PREFETCH) for _ in range(TRIES))
+    mounted = next(mounted for mounted in tries if pushes_all(mounted))
 
     worker, prefetcher = mounted.children()
     os.kill(prefetcher, signal.SIGKILL)

@@ -81,6 +81,12 @@ def test_what_is_not_encoded_is_refused(url: str) -> None:
         request_bytes(GetRequest(url, [], "", 0, 1, False, None, None))
 
 
+@pytest.mark.parametrize("signing", [("r\r\nX: y", "AK", "S"), ("r", "A\r\nX: y", "S"), ("r", "\u00e4", "S")])
+def test_what_would_not_be_one_line_of_a_signature_is_refused(signing: tuple[str, str, str]) -> None:
+    with pytest.raises(NotPlain):
+        request_bytes(GetRequest("http://h/b/k", [], "", 0, 1, False, signing, None))
+
+
 @given(st.integers(0, len(HEAD)), st.binary(max_size=30))
 def test_a_head_is_the_same_in_pieces(cut: int, body: bytes) -> None:
     early = parse_head(HEAD[:cut])

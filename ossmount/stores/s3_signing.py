@@ -7,13 +7,12 @@ What may live here: signing. Touch it when AWS changes how it signs.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import hmac
-import time
 from collections.abc import Sequence
 
-ALGORITHM = "AWS4-HMAC-SHA256"
+from ossmount.stores.signing_v4 import Dialect, moment_of, scope_of, signature_of
+
+AWS = Dialect("AWS4-HMAC-SHA256", "AWS4", "s3", "aws4_request")
 
 EMPTY = hashlib.sha256(b"").hexdigest()
 """A GET has no body."""
@@ -28,8 +27,7 @@ def signature_lines(
     key, secret key. ``now``: seconds since 1970.
     """
     region, access, secret = signing
-    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-    scope = f"{moment[:8]}/{region}/s3/aws4_request"
+    moment = moment_of(now)
     added = [f"X-Amz-Content-SHA256: {EMPTY}", f"X-Amz-Date: {moment}"]
     fields = sorted(_canonical(line) for line in (*lines, *added))
     names = ";".join([name for name, _ in fields])
@@ -43,13 +41,11 @@ def signature_lines(
         names,
         EMPTY,
     ]
-    digest = hashlib.sha256("\n".join(canonical).encode()).hexdigest()
-    message = f"{ALGORITHM}\n{moment}\n{scope}\n{digest}"
-    signature = hmac.digest(_key(secret, moment[:8], region), message.encode(), "sha256").hex()
-    credential = f"Credential={access}/{scope}"
+    signature = signature_of(AWS, secret, moment, region, "\n".join(canonical))
+    credential = f"Credential={access}/{scope_of(AWS, moment, region)}"
     return [
         *added,
-        f"Authorization: {ALGORITHM} {credential}, SignedHeaders={names}, Signature={signature}",
+        f"Authorization: {AWS.algorithm} {credential}, SignedHeaders={names}, Signature={signature}",
     ]
 
 
@@ -61,11 +57,3 @@ def _canonical(line: str) -> tuple[str, str]:
 def _canonical_query(query: str) -> str:
     pairs = sorted(pair.partition("=")[::2] for pair in query.split("&"))
     return "&".join(f"{name}={value}" for name, value in pairs)
-
-
-@functools.lru_cache(16)
-def _key(secret: str, day: str, region: str) -> bytes:
-    key = b"AWS4" + secret.encode()
-    for part in (day, region, "s3", "aws4_request"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    return key

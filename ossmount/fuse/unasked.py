@@ -46,7 +46,7 @@ class UnaskedOpens:
             log.info("the kernel goes on to ask before opens: requests cannot be read here")
             return False
         self._fs.opens_end()
-        log.info("programs only read again what has come: the kernel opens files without asking from now on")
+        log.info("programs only read again what has come: the kernel is told to open files without asking")
         return True
 
     def inode_of_read(self, offset: int, size: int) -> int:

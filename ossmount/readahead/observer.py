@@ -45,9 +45,9 @@ SOON_SECONDS = 0.002
 """… or for so long: a prefetcher takes in what it hears at most so often, and each telling costs the worker
 two system calls and may wake somebody."""
 
-AHEAD_AT_ONCE, AHEAD_SECONDS = 64, 0.02
-"""The same while everybody who plans is hundreds of files ahead: what they hear then changes no plan soon,
-and at a few hundred files a second each telling would tell of one."""
+AHEAD_SECONDS = 0.02
+"""The same, with ``TOLD_AT_ONCE``, while everybody who plans is hundreds of files ahead: what they hear then
+changes no plan soon, and at a few hundred files a second each telling would tell of one."""
 
 LISTED_AT_ONCE = 32
 """Directories that were listed are told with the next open or READ of this process, at the latest this many
@@ -216,7 +216,7 @@ class Observer:
         if self._patient:
             return len(self._held) < TOLD_AT_ONCE and self._reads < READS_AT_ONCE
         close = self._attention is None or self._attention.is_close
-        most, seconds = (BUSY_AT_ONCE, SOON_SECONDS) if close else (AHEAD_AT_ONCE, AHEAD_SECONDS)
+        most, seconds = (BUSY_AT_ONCE, SOON_SECONDS) if close else (TOLD_AT_ONCE, AHEAD_SECONDS)
         return len(self._held) < most and self._clock() - self._told < seconds
 
     @property

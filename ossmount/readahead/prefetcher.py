@@ -203,10 +203,10 @@ class Prefetcher:
         if self._fetcher.room() > 0:
             self._plan()
             self._fetcher.prefetch(())
-            planner = self._planner
-            self._attention.pay(self._number, now=not planner.exhausted, ahead=planner.covers)
+            covers = self._planner.covers
+            self._attention.pay(self._number, now=not self._planner.exhausted, ahead=covers)
             if self._arrivals is not None:
-                self._arrivals.cover(self._number, self._push is not None and self._planner.covers)
+                self._arrivals.cover(self._number, self._push is not None and covers)
             if self._warming is not None:
                 self._warming.room()
         self._acquaintance.go_on()  # while what was asked for is on its way

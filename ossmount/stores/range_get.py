@@ -97,10 +97,9 @@ class RangeGet:
         return self.request.length - self.poured
 
     def pour(self, piece: bytes) -> None:
-        """Copies the next bytes to the sink, which has room for them."""
-        if self.sink is not None:
-            self.poured += len(piece)
-            pour(self.sink, piece)
+        """Copies the next bytes to the sink (see :meth:`keep`), which has room for them."""
+        self.poured += len(piece)
+        pour(self.keep(), piece)
 
     def end(self, status: int, body: bytes | None) -> None:
         """Counts the request and tells who asked. ``body``: of the right answer (b"" where the sink has it),

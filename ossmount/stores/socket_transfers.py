@@ -279,6 +279,5 @@ class _Connection:
         self.status = status
         if not get.fits(status, etag, content_range) or length != get.request.length or len(body) > length:
             raise NotPlain(f"not the answer that was asked for ({status})")
-        get.keep()
         get.pour(body)
         return True

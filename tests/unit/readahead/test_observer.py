@@ -20,7 +20,6 @@ from ossmount.readahead.messages import (
     observation_pipe,
 )
 from ossmount.readahead.observer import (
-    AHEAD_AT_ONCE,
     AHEAD_SECONDS,
     BUSY_AT_ONCE,
     READS_AT_ONCE,
@@ -127,10 +126,10 @@ def test_who_is_far_ahead_hears_later_of_what_nobody_waits_for(ears: list[Ear], 
     now[0] += 0.2 * AHEAD_SECONDS
     observer.opened(3)
     assert ears[0].heard() == [Opened(2), Opened(3)]
-    for ino in range(AHEAD_AT_ONCE):
+    for ino in range(TOLD_AT_ONCE):
         assert ears[0].heard() == []
         observer.opened(ino)
-    assert len(ears[0].heard()) == AHEAD_AT_ONCE
+    assert len(ears[0].heard()) == TOLD_AT_ONCE
     observer.opened(4)
     observer.opened(5, waits=True)
     assert ears[0].heard() == [Opened(4), Opened(5)]

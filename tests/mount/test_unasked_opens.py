@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.fuse, needs_fuse, pytest.mark.timeout(60)]
 
 Mount = Callable[..., Mounted]
 
-FROM_NOW_ON = "opens files without asking"
+FROM_NOW_ON = "the kernel is told to open files without asking"
 FILES = [path for path, size in small_tree().items() if size]
 
 

@@ -51,6 +51,11 @@ class Extent(NamedTuple):
     offset: int
     length: int
 
+    @property
+    def block(self) -> BlockId:
+        """All of it as one block, as small files are fetched and cached."""
+        return BlockId(self.object, self.offset, self.length)
+
 
 class BlockId(NamedTuple):
     """A byte range of one object version, the unit that is fetched, cached and verified.

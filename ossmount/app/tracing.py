@@ -167,6 +167,10 @@ class TracedReading:
                 start = time.time_ns() - int(seconds * 1e9)
                 self._tracer.start_span("slow read", attributes=attributes, start_time=start).end()
 
+    def caches(self, extent: Extent) -> bool:
+        """As :meth:`ossmount.readahead.fetcher.Fetcher.caches`."""
+        return self._inner.caches(extent)
+
     def at_hand(self, block: BlockId) -> bytes | None:
         """As :meth:`ossmount.readahead.fetcher.Fetcher.at_hand`."""
         return self._inner.at_hand(block)

@@ -43,6 +43,10 @@ class Reading(Protocol):
         """As :meth:`ossmount.readahead.fetcher.Fetcher.at_hand`."""
         ...
 
+    def caches(self, extent: Extent) -> bool:
+        """As :meth:`ossmount.readahead.fetcher.Fetcher.caches`."""
+        ...
+
 
 class Observing(Protocol):
     """Who is told what programs do. Never waits, never raises: losing an observation costs time only."""
@@ -62,8 +66,8 @@ class Observing(Protocol):
         """A READ comes of a kernel that does not tell opens: some were before it, nobody knows how many."""
         ...
 
-    def read(self, ino: int, offset: int, size: int, *, last: bool) -> None:
-        """A READ reached this process; ``last``: answered at once, and of all that the file has."""
+    def read(self, ino: int, offset: int, size: int, *, cached: bool) -> None:
+        """A READ reached this process; ``cached``: of a small file, which needs no request to the store."""
         ...
 
     def looked_up(self, ino: int) -> None:
@@ -209,7 +213,7 @@ class FileSystem:
         than the indexed one: bytes of two versions never mix).
         """
         began, extent = perf_counter(), self._index.extent(ino)
-        self._note_read(ino, offset, size, last=False)
+        self._note_read(ino, offset, size, cached=self._fetcher.caches(extent))
         try:
             data = await self._fetcher.read(extent, offset, size)
         except StoreError as error:
@@ -228,14 +232,14 @@ class FileSystem:
         began, extent = perf_counter(), self._index.extent(ino)
         data = self._fetcher.read_nowait(extent, offset, size)
         if data is not None:
-            self._note_read(ino, offset, size, last=len(data) == extent.length)
+            self._note_read(ino, offset, size, cached=True)
             self._handed(ino, extent, offset, data)
             self._seconds.observe(perf_counter() - began)
         return data
 
-    def _note_read(self, ino: int, offset: int, size: int, *, last: bool) -> None:
+    def _note_read(self, ino: int, offset: int, size: int, *, cached: bool) -> None:
         if self._observer is not None:
-            self._observer.read(ino, offset, size, last=last)
+            self._observer.read(ino, offset, size, cached=cached)
         self._counts.reads += 1
         self._counts.first_reads += offset == 0
 
@@ -249,7 +253,7 @@ class FileSystem:
         self._rest = None
         if ino in self._handed_out or end >= extent.length:
             return
-        whole = self._fetcher.at_hand(BlockId(extent.object, extent.offset, extent.length))
+        whole = self._fetcher.at_hand(extent.block)
         if whole is not None:
             self._rest = (ino, end, whole[end:])
 

@@ -147,6 +147,10 @@ class Delivery:
         """The block where the disk cache can give it without waiting for the disk; until the next call."""
         return None if self._near is None else self._near.get_resident(block)
 
+    def caches(self, block: BlockId) -> bool:
+        """Whether the disk cache has the block, in memory or not."""
+        return self._cache is not None and self._cache.contains(block)
+
     def bring_near(self, blocks: Sequence[BlockId]) -> Sequence[bool]:
         """Which of ``blocks`` the disk cache has; it begins to read those ahead."""
         if self._near is None:

@@ -160,7 +160,7 @@ class Fetcher:
             return b""
         self._count.bytes_read += size
         if extent.length <= self._settings.small_file:
-            data = await self._block(BlockId(extent.object, extent.offset, extent.length))
+            data = await self._block(extent.block)
             return data[offset : offset + size]
         plan = self._windows.plan(extent, offset, size)
         if self._shelves is not None and (found := await self._shelves.read(extent, offset, size)):
@@ -174,8 +174,7 @@ class Fetcher:
         size = min(size, extent.length - offset)
         if extent.length > self._settings.small_file or size <= 0:
             return None
-        block = BlockId(extent.object, extent.offset, extent.length)
-        data: bytes | memoryview | None = self.at_hand(block)
+        data: bytes | memoryview | None = self.at_hand(block := extent.block)
         if data is not None:
             self._count.memory_hits += 1
         elif block in self._flights or (data := self._delivery.at_hand(block)) is None:
@@ -191,6 +190,10 @@ class Fetcher:
     def at_hand(self, block: BlockId) -> bytes | None:
         """The block if it is in memory."""
         return self._memory.get(block)
+
+    def caches(self, extent: Extent) -> bool:
+        """Whether the disk cache has all of it, as it has small files."""
+        return extent.length <= self._settings.small_file and self._delivery.caches(extent.block)
 
     def bring_near(self, blocks: Sequence[BlockId]) -> Sequence[bool]:
         """Which of ``blocks`` the disk cache has; the kernel begins to read those ahead."""

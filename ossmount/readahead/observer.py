@@ -173,10 +173,13 @@ class Observer:
             self._told = self._clock()
             self._send(b"".join(held), len(held))
 
-    def read(self, ino: int, offset: int, size: int, *, last: bool = False) -> None:
-        """A READ reached this process; ``last``: answered at once, and of all that the small file has."""
+    def read(self, ino: int, offset: int, size: int, *, cached: bool = False) -> None:
+        """A READ reached this process; ``cached``: of a small file, which needs no request to the store.
+
+        Else its program waits, and prefetchers should know.
+        """
         self._reads += 1
-        self._hold(read_frame(ino) if last else read_frame(ino, offset, size), at_once=not last)
+        self._hold(read_frame(ino) if cached else read_frame(ino, offset, size), at_once=not cached)
 
     def looked_up(self, ino: int) -> None:
         """The kernel asked for the name of the file: as with a READ, what it knew may be gone."""

@@ -235,8 +235,7 @@ class Prefetcher:
             self._arrivals.expect(ino)
 
     def _whole(self, ino: int) -> BlockId:
-        extent = self._index.extent(ino)
-        return BlockId(extent.object, extent.offset, extent.length)
+        return self._index.extent(ino).block
 
     def _fetch_now(self, ino: int, arrivals: Arrivals) -> None:
         """A program waits in its open of a file that was not planned, or not yet."""

@@ -188,7 +188,7 @@ class Warming:
         """The extent in canonical blocks, a few at a time: those that readers will ask for."""
         if extent.length <= self._small:
             if extent.length:
-                yield [BlockId(extent.object, extent.offset, extent.length)]
+                yield [extent.block]
             return
         for start in range(0, extent.length, self._part):
             yield blocks_of(extent, start, min(self._part, extent.length - start), self._block)

@@ -11,7 +11,7 @@ from ossmount.fs import FileSystem
 from ossmount.fs.filesystem import ALL_AGAIN
 from ossmount.model import ROOT_INODE, Entry, Extent, Kind, ObjectId
 from ossmount.readahead.fetcher import Fetcher
-from tests.support.executors import DictCache, ImmediateExecutor
+from tests.support.executors import DictCache, ImmediateExecutor, NearCache
 from tests.support.memory_index import MemoryIndex
 from tests.support.memory_store import MemoryStore, opener
 
@@ -41,8 +41,8 @@ class Seen:
     def unasked(self) -> None:
         self.told.append(("unasked",))
 
-    def read(self, ino: int, offset: int, size: int, *, last: bool) -> None:
-        self.told.append(("read", ino, offset, size, last))
+    def read(self, ino: int, offset: int, size: int, *, cached: bool) -> None:
+        self.told.append(("read", ino, offset, size, cached))
 
     def looked_up(self, ino: int) -> None:
         self.told.append(("looked up", ino))
@@ -54,7 +54,7 @@ class Seen:
 class World:
     """A store, its index and a file system over both. Make it inside a trio run."""
 
-    def __init__(self, objects: dict[str, bytes] = OBJECTS) -> None:
+    def __init__(self, objects: dict[str, bytes] = OBJECTS, cache: DictCache | None = None) -> None:
         self.store = MemoryStore("s3://b", objects)
         self.index = MemoryIndex(
             [
@@ -64,7 +64,7 @@ class World:
             source="s3://b/",
             generation=3,
         )
-        fetcher = Fetcher(opener(self.store), DictCache(), SETTINGS, executor=ImmediateExecutor())
+        fetcher = Fetcher(opener(self.store), cache or DictCache(), SETTINGS, executor=ImmediateExecutor())
         self.seen = Seen()
         self.fs = FileSystem(self.index, fetcher, observer=self.seen)
 
@@ -126,6 +126,24 @@ async def test_reads_are_clamped_and_observed() -> None:
 
 
 @pytest.mark.trio
+async def test_who_is_told_of_a_read_hears_whether_the_store_is_asked() -> None:
+    world = World(cache=(cache := NearCache()))
+    small, large = world.ino("train/cat/1.jpg"), world.ino("big")
+    await world.fs.read(small, 0, 100)
+    await world.fs.read(large, 0, 100)
+    cache.put(world.index.extent(small).block, OBJECTS["train/cat/1.jpg"])
+    cache.put(world.index.extent(large).block, OBJECTS["big"])
+    await world.fs.read(small, 0, 100)
+    await world.fs.read(large, 0, 100)
+    assert [told[1:] for told in world.seen.told] == [
+        (small, 0, 100, False),
+        (large, 0, 100, False),
+        (small, 0, 100, True),
+        (large, 0, 100, False),  # its window follows every READ
+    ]
+
+
+@pytest.mark.trio
 async def test_what_is_at_hand_is_read_without_waiting() -> None:
     world = World()
     ino = world.ino("train/cat/1.jpg")
@@ -133,7 +151,7 @@ async def test_what_is_at_hand_is_read_without_waiting() -> None:
     assert (world.seen.told, world.fs.served()["reads"]) == ([], 0), "it will be asked for again"
     await world.fs.read(ino, 0, 100)
     assert world.fs.read_nowait(ino, 700, 500) == OBJECTS["train/cat/1.jpg"][700:]
-    assert world.seen.told[-1] == ("read", ino, 700, 500, False)
+    assert world.seen.told[-1] == ("read", ino, 700, 500, True)
     served = world.fs.served()
     assert (served["reads"], served["first_reads"], served["read_bytes"]) == (2, 1, 168)
     assert served["read_latency"]["+Inf"] == 0, "0.5 ms are enough for it"

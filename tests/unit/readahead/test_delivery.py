@@ -203,6 +203,7 @@ async def test_what_the_cache_has_in_memory_needs_neither(
         assert fetcher.at_hand(block) == SMALL["f7"]  # for the rest of the file
         assert fetcher.read_nowait(whole(store, "f7"), 999, 20) is None, "behind the end"
         assert fetcher.read_nowait(whole(store, "f8"), 0, 999) is None
+        assert [fetcher.caches(whole(store, key)) for key in ("f7", "f8")] == [True, False]
         assert (cache.gets, fetcher.statistics()["cache_hits"]) == (0, 2)
     assert (transfers.started, store.requests["GET"]) == (0, 0)
 

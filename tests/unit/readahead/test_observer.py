@@ -93,7 +93,7 @@ def test_who_plans_hears_of_what_goes_on_at_once_a_little_later(
     observer.opened(1)
     assert len(ears[1].heard()) == 1
     observer.opened(2)
-    observer.read(2, 0, 100, last=True)
+    observer.read(2, 0, 100, cached=True)
     assert ears[1].heard() == [], "one took it in, and naps"
     now[0] += 2 * SOON_SECONDS
     observer.opened(3)
@@ -205,14 +205,14 @@ def test_last_reads_are_told_together_but_sooner(
     rest(attention)
     for ino in range(1, READS_AT_ONCE):
         observer.opened(ino)
-        observer.read(ino, 0, 4096, last=True)
+        observer.read(ino, 0, 4096, cached=True)
     assert ears[0].heard() == []
-    observer.read(9, 0, 4096, last=True)
+    observer.read(9, 0, 4096, cached=True)
     assert len(ears[0].heard()) == 2 * READS_AT_ONCE - 1
-    observer.read(9, 0, 4096, last=True)
+    observer.read(9, 0, 4096, cached=True)
     assert ears[0].heard() == []
     attention.pay(0, now=True)
-    observer.read(9, 0, 4096, last=True)
+    observer.read(9, 0, 4096, cached=True)
     assert len(ears[0].heard()) == 2
 
 

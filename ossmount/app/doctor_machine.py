@@ -2,7 +2,7 @@
 
 What may live here: checks of the machine; those of a source are in :mod:`ossmount.app.doctor_source`. A
 check never raises, never changes anything that stays, and never shows a secret. Who may touch it: whoever
-learns of one more thing that keeps users from mounting.
+learns of one more thing that keeps users from mounting, or from what a mount promises.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Machine:
     connections: Path = Path("/sys/fs/fuse/connections")
     bdi: Path = Path("/sys/class/bdi")
     status: Path = Path("/proc/self/status")
+    damon: Path = Path("/sys/kernel/mm/damon/admin/kdamonds")
     release: str = ""
     """Kernel release; "" for this kernel's."""
     euid: int | None = None
@@ -50,6 +51,7 @@ def doctor(source: str | None, settings: Settings, machine: Machine | None = Non
     yield check_allow_other(here, settings.mount)
     yield check_kernel(here)
     yield check_knobs(here)
+    yield check_page_cache(here)
     yield check_cache(settings.cache)
     if source is not None:
         # The store clients take a moment to import, which the machine's checks need not wait for.
@@ -147,6 +149,33 @@ def check_knobs(machine: Machine) -> Finding:
             "mount as root where large files are read from start to end",
         )
     return Finding(name, True, "read-ahead and outstanding requests may be set")
+
+
+def check_page_cache(machine: Machine) -> Finding:
+    """Nothing takes idle pages while memory is free: they make later epochs cost no request.
+
+    DAMON's schemes do where their action is ``pageout`` (Linux, Documentation/admin-guide/mm/damon/usage).
+    """
+    name = "page cache"
+    states = sorted(machine.damon.glob("*/state"))
+    if any(not os.access(state, os.R_OK) for state in states):
+        return Finding(
+            name,
+            None,
+            f"{machine.damon} is only shown to root: pages may be taken back while memory is free",
+            "'ossmount doctor' as root tells, where later epochs still read from the mount",
+        )
+    for state in states:
+        actions = state.parent.glob("contexts/*/schemes/*/action")
+        if _text(state).strip() == "on" and any(_text(action).strip() == "pageout" for action in actions):
+            return Finding(
+                name,
+                None,
+                "the kernel takes back pages that were idle for a while: later epochs read some files again",
+                f"as root: 'echo off > {state}', where that is yours to decide; 'vmtouch -dl DIRECTORY' keeps"
+                " the files of a directory in memory",
+            )
+    return Finding(name, True, "idle pages stay while memory is free")
 
 
 def check_cache(settings: CacheSettings) -> Finding:

@@ -15,9 +15,19 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--pause", type=float, default=5.0, help="seconds between two troubles")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument(
+        "--unasked", action="store_true", help="let the kernel open files without asking first"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="osm-soak-") as place:
-        report = soak(Path(place) / "home", options.minutes * 60, options.pause, options.seed, print)
+        report = soak(
+            Path(place) / "home",
+            options.minutes * 60,
+            options.pause,
+            options.seed,
+            print,
+            unasked=options.unasked,
+        )
     print(f"{report.files:,} files read, {report.wrong} wrong, errors {dict(report.errors)}")
     print(f"kills {dict(report.kills)}, store faults {report.store_faults}")
     print(f"memory MiB: first {report.memory[0] >> 20}, last {report.memory[-1] >> 20}")

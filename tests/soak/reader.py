@@ -1,7 +1,8 @@
 """A reader of the soak: reads every file of a directory in random order for ever and checks its content.
 
-    python reader.py DIRECTORY SEED
+    python reader.py DIRECTORY SEED [--keep]
 
+It drops each file from the page cache after reading it; with ``--keep`` only from SIGUSR1 on.
 The file ``<name>`` holds what :func:`content` makes of its name. Prints a JSON line at SIGTERM: files read,
 wrong ones, errors by errno. It never stops at an error: how often which one comes is what is asked.
 """
@@ -14,6 +15,7 @@ import os
 import random
 import signal
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -32,22 +34,23 @@ def stop(signum: int, frame: object) -> None:
     raise Stopped
 
 
-def read_for_ever(directory: Path, seed: int, counts: Counter[str]) -> None:
+def read_for_ever(directory: Path, seed: int, counts: Counter[str], drops: threading.Event) -> None:
     """One shuffled pass after the other."""
     order = random.Random(seed)
     names = sorted(os.listdir(directory))  # noqa: PTH208 - a plain program's way
     while True:
         order.shuffle(names)
         for name in names:
-            check(directory / name, counts)
+            check(directory / name, counts, drop=drops.is_set())
 
 
-def check(path: Path, counts: Counter[str]) -> None:
-    """Reads one file past the page cache's knowledge of it, every other time."""
+def check(path: Path, counts: Counter[str], *, drop: bool) -> None:
+    """Reads one file; ``drop``: its pages go, so that the mount is asked for it next time."""
     try:
         with path.open("rb") as file:
             data = file.read()
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            if drop:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     except OSError as error:
         counts[f"errno_{error.errno}"] += 1
         return
@@ -59,9 +62,13 @@ def check(path: Path, counts: Counter[str]) -> None:
 def main() -> None:
     """Reads until SIGTERM, then reports."""
     counts: Counter[str] = Counter()
+    drops = threading.Event()
+    if "--keep" not in sys.argv:
+        drops.set()
     try:
         signal.signal(signal.SIGTERM, stop)
-        read_for_ever(Path(sys.argv[1]), int(sys.argv[2]), counts)
+        signal.signal(signal.SIGUSR1, lambda signum, frame: drops.set())
+        read_for_ever(Path(sys.argv[1]), int(sys.argv[2]), counts, drops)
     except Stopped:
         print(json.dumps(counts), flush=True)
 

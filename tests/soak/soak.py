@@ -2,6 +2,7 @@
 
 What is asked: no wrong byte ever; no error but while the store was down for longer than retries last; and
 that memory and descriptors of the mount's processes do not grow. ``python -m tests.soak --minutes 60``.
+Trouble begins at once, or (``--unasked``) when the kernel has been told to open files without asking.
 """
 
 from __future__ import annotations
@@ -19,12 +20,19 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ossmount.fs.filesystem import ALL_AGAIN
 from tests.servers.oss_server import OssServer, oss_server
 from tests.soak.reader import content
 from tests.support.command import CommandMount, command_home
 
+SETTLED_SECONDS = 120.0
+"""More than enough for readers to have read all twice."""
+
 READER = Path(__file__).with_name("reader.py")
 FILES = 400
+MANY_FILES = 2 * ALL_AGAIN
+"""So many that opens can be found to say nothing."""
+
 SIZES = (1, 4095, 70_000, 300_000)
 """Bytes; by turns. The last is above the kernel's first read, so it takes several READs."""
 
@@ -56,16 +64,20 @@ def fill(server: OssServer, bucket: str, files: int) -> None:
 
 
 @contextmanager
-def readers(directory: Path, count: int, report: Report) -> Iterator[None]:
+def readers(
+    directory: Path, count: int, report: Report, *options: str
+) -> Iterator[list[subprocess.Popen[str]]]:
     """``count`` reading processes; their counts are in ``report`` at the end."""
     running = [
         subprocess.Popen(
-            [sys.executable, str(READER), str(directory), str(seed)], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(READER), str(directory), str(seed), *options],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for seed in range(count)
     ]
     try:
-        yield
+        yield running
     finally:
         for process in running:
             process.terminate()
@@ -119,21 +131,44 @@ class Trouble:
         self._report.store_faults += 3
 
 
+def settle(mount: CommandMount, running: list[subprocess.Popen[str]], say: Callable[[str], None]) -> None:
+    """Waits until the kernel opens files without asking, and has the readers drop pages from then on."""
+    end = time.monotonic() + SETTLED_SECONDS
+    while not mount.stats()["fs"]["opens_unasked"]:
+        assert time.monotonic() < end, f"opens are still asked for: {mount.stats()['fs']}"
+        time.sleep(0.2)
+    say("files are opened without asking")
+    for process in running:
+        process.send_signal(signal.SIGUSR1)
+
+
 def soak(
-    place: Path, seconds: float, pause: float, seed: int = 7, say: Callable[[str], None] = str
+    place: Path,
+    seconds: float,
+    pause: float,
+    seed: int = 7,
+    say: Callable[[str], None] = str,
+    *,
+    unasked: bool = False,
 ) -> Report:
-    """Runs the soak below ``place`` for ``seconds``, a trouble every ``pause`` seconds."""
+    """Runs the soak below ``place`` for ``seconds``, a trouble every ``pause`` seconds.
+
+    ``unasked``: not before the kernel opens files without asking, for which the cache has to hold them all.
+    """
     report = Report()
+    files, cache = (MANY_FILES, "256M") if unasked else (FILES, "16M")
     with ExitStack() as stack:
         server = stack.enter_context(oss_server())
-        fill(server, "soak", FILES)
+        fill(server, "soak", files)
         home = stack.enter_context(command_home(place, server.environment()))
         mount = home.mount(
             *("--endpoint-url", server.endpoint_url, "--region", server.region),
-            *("--addressing-style", "path", "--cache-size", "16M", "--memory-cache", "4M"),
+            *("--addressing-style", "path", "--cache-size", cache, "--memory-cache", "4M"),
             "oss://soak/data/",
         )
-        with readers(mount.path, 4, report):
+        with readers(mount.path, 4, report, *(["--keep"] if unasked else [])) as running:
+            if unasked:
+                settle(mount, running, say)
             run_trouble(Trouble(mount, server, report, seed), home.processes, report, seconds, pause, say)
         mount.umount()
         assert home.left_behind() == []

@@ -15,8 +15,11 @@ SECONDS = 15.0
 @pytest.mark.server
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="there is no /dev/fuse")
-def test_readers_see_neither_errors_nor_wrong_bytes_while_everything_fails(tmp_path: Path) -> None:
-    report = soak(tmp_path / "home", SECONDS, pause=1.0)
+@pytest.mark.parametrize("unasked", [False, True], ids=["opens asked for", "opens unasked"])
+def test_readers_see_neither_errors_nor_wrong_bytes_while_everything_fails(
+    tmp_path: Path, unasked: bool
+) -> None:
+    report = soak(tmp_path / "home", SECONDS, pause=1.0, unasked=unasked)
     assert report.wrong == 0
     assert report.errors == {}
     assert report.files > 400

@@ -20,6 +20,7 @@ from ossmount.app.doctor_machine import (
     check_fusermount,
     check_kernel,
     check_knobs,
+    check_page_cache,
     doctor,
 )
 from ossmount.app.finding import Finding
@@ -86,6 +87,30 @@ def test_knobs(tmp_path: Path) -> None:
     (tmp_path / "bdi/0:1").mkdir(parents=True)
     (tmp_path / "bdi/0:1/read_ahead_kb").touch()
     assert check_knobs(machine).ok
+
+
+@pytest.mark.parametrize(
+    ("state", "action", "ok"),
+    [("on", "pageout", None), ("off", "pageout", True), ("on", "stat", True), ("on", None, True)],
+)
+def test_page_cache(tmp_path: Path, state: str, action: str | None, ok: bool | None) -> None:
+    assert check_page_cache(Machine(damon=tmp_path / "none")).ok
+    schemes = tmp_path / "0/contexts/0/schemes"
+    (schemes / "0").mkdir(parents=True)
+    (tmp_path / "0/state").write_text(f"{state}\n")
+    if action is not None:
+        (schemes / "0/action").write_text(f"{action}\n")
+    found = check_page_cache(Machine(damon=tmp_path))
+    assert found.ok is ok
+    assert (f"{tmp_path}/0/state" in found.remedy) == (ok is None)
+
+
+def test_a_page_cache_that_only_root_may_look_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0/state").write_text("off\n")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    found = check_page_cache(Machine(damon=tmp_path))
+    assert (found.ok, "as root" in found.remedy) == (None, True)
 
 
 def test_cache(tmp_path: Path) -> None:

@@ -205,8 +205,8 @@ class Delivery:
         if body is None:
             self._executor.submit(partial(self._perform, flight, hedge, 1, False))
             return
-        whole = bytes(body) if flight.demand else body  # a reader's stays in memory; others go on at once
-        fetched = Fetched(cut_body(flight.span, whole), list(flight.span.blocks), 1)
+        pieces = cut_body(flight.span, body, keep=flight.demand)  # a reader's stay; others go on at once
+        fetched = Fetched(pieces, list(flight.span.blocks), 1)
         self._landings.append(Landing(flight, fetched, hedge))
 
     def _fill(self, flight: Flight, filled: Filled) -> None:

@@ -78,9 +78,11 @@ class Transfer:
         return {run.blocks[0]: body} if len(run.blocks) == 1 else _cut(run, body, run.offset, views)
 
 
-def cut_body(span: Span, body: bytes) -> dict[BlockId, bytes]:
-    """The blocks of ``span``, which is all of ``body``."""
-    return {span.blocks[0]: body} if len(span.blocks) == 1 else _cut(span, body, span.offset)
+def cut_body(span: Span, body: bytes, *, keep: bool) -> dict[BlockId, bytes]:
+    """The blocks of ``span``, which is all of ``body``; to ``keep`` each has memory of its own."""
+    if len(span.blocks) == 1:
+        return {span.blocks[0]: bytes(body) if keep else body}
+    return _cut(span, body, span.offset)
 
 
 def _cut(span: Span, data: bytes, start: int, views: bool = False) -> dict[BlockId, bytes]:

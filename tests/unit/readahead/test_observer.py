@@ -199,7 +199,7 @@ def test_of_files_opened_again_the_number_is_told_with_what_comes_next(
     assert ears[0].heard() == []
 
 
-def test_last_reads_are_told_together_but_sooner(
+def test_reads_of_the_disk_cache_are_told_together_but_sooner(
     ears: list[Ear], attention: Attention, observer: Observer
 ) -> None:
     rest(attention)

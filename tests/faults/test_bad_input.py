@@ -21,7 +21,7 @@ import xxhash
 
 from ossmount.index import FORMAT
 from tests.servers.oss_server import OssServer
-from tests.servers.process import free_port
+from tests.servers.process import closed_port
 from tests.servers.relay import Relay
 from tests.servers.s3 import S3Server
 from tests.support.buckets import fill_oss, fill_s3, oss_options
@@ -125,7 +125,7 @@ def test_no_oss_keys(oss_home: Home) -> None:
 
 @pytest.mark.parametrize("uri", [f"s3://{BUCKET}/p/", f"oss://{BUCKET}/p/"])
 def test_nobody_listens_at_the_endpoint(uri: str, s3_home: Home, oss: OssServer) -> None:
-    nowhere = f"http://127.0.0.1:{free_port()}"
+    nowhere = f"http://127.0.0.1:{closed_port()}"
     s3_home.environment.update(oss.environment(), OSSMOUNT_REGION="cn-hangzhou")
     outcome = attempt(s3_home, "--endpoint-url", nowhere, "--connect-timeout", "2s", uri)
     refused(s3_home, outcome, STORE, nowhere)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.process import free_port
+from tests.servers.process import closed_port
 from tests.servers.s3 import S3Server
 from tests.support.csi import Failed, Plugin, needs_root, plugin
 
@@ -131,7 +131,7 @@ def test_empty_prefix(driver: Plugin, s3_gateway: S3Server, bucket: dict[str, st
 
 
 def test_store_that_is_away(driver: Plugin, s3_gateway: S3Server, bucket: dict[str, str]) -> None:
-    away = endpoint(f"http://127.0.0.1:{free_port()}")
+    away = endpoint(f"http://127.0.0.1:{closed_port()}")
     assert refused(driver, bucket | away, secrets=keys(s3_gateway)).code == "UNAVAILABLE"
 
 

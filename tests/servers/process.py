@@ -6,6 +6,7 @@ What may live here: what every server fixture needs. Touch it when a server of a
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import socket
@@ -23,6 +24,21 @@ POLL_INTERVAL = 0.05
 
 class ServerDied(RuntimeError):
     """The server ended, or did not answer in time; the message carries its log."""
+
+
+@functools.cache
+def _held() -> socket.socket:
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    return held
+
+
+def closed_port() -> int:
+    """A TCP port of the loopback where nobody will listen: it is bound as long as this process runs.
+
+    One that was given back may be anybody's a moment later.
+    """
+    return int(_held().getsockname()[1])
 
 
 def free_port() -> int:

@@ -18,7 +18,7 @@ import pytest
 
 from ossmount.config import StoreSettings
 from tests.servers.oss_server import OssServer
-from tests.servers.process import free_port
+from tests.servers.process import closed_port
 from tests.servers.s3 import S3Server
 
 
@@ -105,7 +105,7 @@ def _http(request: pytest.FixtureRequest) -> Place:
         lambda key, data: server.put(f"/{key}", data),
         lambda key: server.objects.pop(f"/{key}") and None,
         lambda key: key.isalnum(),
-        unreachable=(f"http://127.0.0.1:{free_port()}", StoreSettings(connect_timeout=5)),
+        unreachable=(f"http://127.0.0.1:{closed_port()}", StoreSettings(connect_timeout=5)),
     )
 
 
@@ -133,7 +133,7 @@ def _s3(fixture: str, transport: str, holds: Callable[[str], bool]) -> Callable[
         settings = StoreSettings(
             endpoint_url=server.endpoint_url, transport=transport, connect_timeout=5, request_timeout=20
         )
-        nowhere = dataclasses.replace(settings, endpoint_url=f"http://127.0.0.1:{free_port()}")
+        nowhere = dataclasses.replace(settings, endpoint_url=f"http://127.0.0.1:{closed_port()}")
         right = server.environment()
         checks = fixture == "s3_gateway"  # moto takes any signature
         return Place(
@@ -174,7 +174,7 @@ def _oss(transport: str, signature: str) -> Callable[..., Place]:
             connect_timeout=5,
             request_timeout=20,
         )
-        nowhere = dataclasses.replace(settings, endpoint_url=f"http://127.0.0.1:{free_port()}")
+        nowhere = dataclasses.replace(settings, endpoint_url=f"http://127.0.0.1:{closed_port()}")
         right = server.environment()
         return Place(
             f"oss://{bucket}",

@@ -16,7 +16,7 @@ from ossmount.stores.addresses import Address
 from ossmount.stores.s3 import S3Store
 from ossmount.stores.s3_pages import MISTRUST_AFTER, QuickPages
 from tests.servers.http import RangeServer
-from tests.servers.process import free_port
+from tests.servers.process import closed_port
 from tests.servers.s3 import S3Server
 from tests.servers.tls import Authority
 
@@ -128,7 +128,7 @@ def test_a_busy_store_is_not_asked_twice(
 
 def test_nobody_there_and_broken_answers_are_unavailable(http_ranges: RangeServer) -> None:
     with pytest.raises(StoreUnavailable):
-        quick(f"http://127.0.0.1:{free_port()}/b").page(REQUEST)
+        quick(f"http://127.0.0.1:{closed_port()}/b").page(REQUEST)
     http_ranges.short = 2
     with pytest.raises(StoreUnavailable):
         quick(f"{http_ranges.url}/b").page(REQUEST)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.servers.process import closed_port
 from tests.servers.tls import Authority, tls_front
 
 pytestmark = pytest.mark.server
@@ -119,11 +120,9 @@ def test_whom_a_stranger_vouches_for_is_not_believed(
         pass
 
 
-def test_nobody_behind_it_ends_the_connection(tls_authority: Authority, plain: socket.socket) -> None:
-    url = url_of(plain)
-    plain.close()
+def test_nobody_behind_it_ends_the_connection(tls_authority: Authority) -> None:
     with (
-        tls_front(tls_authority, url) as front,
+        tls_front(tls_authority, f"http://127.0.0.1:{closed_port()}") as front,
         connected(tls_authority, front) as client,
         pytest.raises(OSError, match=r"(?i)eof|reset"),
     ):

@@ -35,6 +35,7 @@ def url_of(listener: socket.socket) -> str:
 def connected(authority: Authority, front: str, host: str = "127.0.0.1") -> ssl.SSLSocket:
     address = (host, urlsplit(front).port or 0)
     context = ssl.create_default_context(cafile=str(authority.file))
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # set by some builds of Python 3.11, not by others
     plain = socket.create_connection(address, timeout=10)
     return context.wrap_socket(plain, server_hostname=host, suppress_ragged_eofs=False)
 

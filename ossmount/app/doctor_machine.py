@@ -152,9 +152,9 @@ def check_knobs(machine: Machine) -> Finding:
 
 
 def check_page_cache(machine: Machine) -> Finding:
-    """Nothing takes idle pages while memory is free: they make later epochs cost no request.
+    """No DAMON scheme takes idle pages while memory is free: they spare later epochs their requests.
 
-    DAMON's schemes do where their action is ``pageout`` (Linux, Documentation/admin-guide/mm/damon/usage).
+    Those do whose action is ``pageout`` (Linux, Documentation/admin-guide/mm/damon/usage).
     """
     name = "page cache"
     states = sorted(machine.damon.glob("*/state"))
@@ -175,7 +175,7 @@ def check_page_cache(machine: Machine) -> Finding:
                 f"as root: 'echo off > {state}', where that is yours to decide; 'vmtouch -dl DIRECTORY' keeps"
                 " the files of a directory in memory",
             )
-    return Finding(name, True, "idle pages stay while memory is free")
+    return Finding(name, True, "no DAMON scheme takes idle pages back")
 
 
 def check_cache(settings: CacheSettings) -> Finding:

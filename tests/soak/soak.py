@@ -132,12 +132,12 @@ class Trouble:
 
 
 def settle(mount: CommandMount, running: list[subprocess.Popen[str]], say: Callable[[str], None]) -> None:
-    """Waits until the kernel opens files without asking, and has the readers drop pages from then on."""
+    """Waits until the kernel is told to open files without asking; readers drop pages from then on."""
     end = time.monotonic() + SETTLED_SECONDS
     while not mount.stats()["fs"]["opens_unasked"]:
         assert time.monotonic() < end, f"opens are still asked for: {mount.stats()['fs']}"
         time.sleep(0.2)
-    say("files are opened without asking")
+    say("the kernel has been told to open files without asking")
     for process in running:
         process.send_signal(signal.SIGUSR1)
 
@@ -153,7 +153,8 @@ def soak(
 ) -> Report:
     """Runs the soak below ``place`` for ``seconds``, a trouble every ``pause`` seconds.
 
-    ``unasked``: not before the kernel opens files without asking, for which the cache has to hold them all.
+    ``unasked``: not before the kernel is told to open files without asking; the cache then has to hold them
+    all.
     """
     report = Report()
     files, cache = (MANY_FILES, "256M") if unasked else (FILES, "16M")

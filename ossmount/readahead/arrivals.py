@@ -117,6 +117,11 @@ class Arrivals:
             if waiting[ino % SLOTS]:
                 os.eventfd_write(bell, 1)
 
+    def leave(self, ino: int) -> None:
+        """It will not be pushed, for its READ is as good. What was opened before stays so: nothing comes."""
+        if ino < MOST_INODES and self._marks[ino] < _COME:
+            self.come(ino)
+
     def waits_of(self, number: int, largest: int) -> ArrivalWaits:
         """The waits in worker ``number``, for files of at most ``largest`` bytes."""
         self._waiting[number][:] = bytes(SLOTS)  # of one that was killed

@@ -195,6 +195,23 @@ def test_what_was_opened_with_nothing_on_its_way_is_opened_again_next_time() -> 
     assert not arrivals.reopens(7), "planned after it was opened"
 
 
+def test_what_is_left_to_its_read_is_not_waited_for_and_was_opened_before_if_it_was() -> None:
+    arrivals = Arrivals(1, 1)
+    waits = arrivals.waits_of(0, 1000)
+    waits.wait_for(7, 10)
+    arrivals.cover(0, True)
+    assert waits.wait_for(8, 10) is not None
+    for ino in (7, 8, 9, MOST_INODES):
+        arrivals.leave(ino)
+        assert waits.wait_for(ino, 10) is None
+    assert arrivals.reopens(7)
+    arrivals.leave(7)
+    assert arrivals.reopens(7)
+    arrivals.expect(7)
+    arrivals.leave(7)
+    assert not arrivals.reopens(7), "it was on its way"
+
+
 def test_marks_of_hundreds_of_generations_ago_mean_nothing() -> None:
     arrivals = Arrivals(1, 1)
     arrivals.waits_of(0, 1000).wait_for(7, 10)

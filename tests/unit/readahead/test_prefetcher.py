@@ -150,6 +150,28 @@ async def test_what_the_disk_cache_has_is_brought_near_and_takes_no_room() -> No
     assert world.fetcher.statistics()["cache_hits"] == 1
 
 
+async def test_files_planned_anew_that_the_disk_cache_has_count_as_opened_before() -> None:
+    """Else the kernel would be told never, or late, to open files without asking."""
+    cache = NearCache()
+    world = World(ImmediateExecutor(), cache=cache)
+    waits = world.arrivals.waits_of(0, 1000)
+    order = random.Random(3).sample(world.inos, len(world.inos))
+
+    async def epoch(lost: int) -> None:
+        for number, ino in enumerate(order):
+            waits.wait_for(ino, 100)
+            frames = opened_frame(ino) + (read_frame(ino) if number < lost else b"")
+            world.prefetcher.take_in(frames)
+            await trio.testing.wait_all_tasks_blocked()
+
+    await epoch(0)
+    cache.blocks.update((world.index.extent(ino).block, world.bytes_of(ino)) for ino in order)  # READs did
+    assert not cache.near
+    await epoch(50)
+    assert len(cache.near) > len(order) / 2, "planned anew"
+    assert all(world.arrivals.reopens(ino) for ino in order)
+
+
 @pytest.mark.parametrize(("opens", "nap"), [(0, NAP_SECONDS), (60, LONG_NAP_SECONDS)])
 async def test_it_naps_longer_when_all_is_planned(
     opens: int, nap: float, autojump_clock: trio.testing.MockClock

@@ -109,18 +109,14 @@ class Arrivals:
         return ino % len(self._covered)
 
     def come(self, ino: int) -> None:
-        """It has been pushed, or will not be. From any thread."""
+        """It has been pushed, or will not be; what was not on its way stays as it is. From any thread."""
         if ino >= MOST_INODES:
             return
-        self._marks[ino] = _COME
+        if not self.has_come(ino):
+            self._marks[ino] = _COME
         for waiting, bell in zip(self._waiting, self._bells, strict=True):
             if waiting[ino % SLOTS]:
                 os.eventfd_write(bell, 1)
-
-    def leave(self, ino: int) -> None:
-        """It will not be pushed, for its READ is as good. What was opened before stays so: nothing comes."""
-        if ino < MOST_INODES and self._marks[ino] < _COME:
-            self.come(ino)
 
     def waits_of(self, number: int, largest: int) -> ArrivalWaits:
         """The waits in worker ``number``, for files of at most ``largest`` bytes."""

@@ -224,7 +224,7 @@ class Prefetcher:
                 if not near:
                     self._queue(ref.ino, block)
                 elif self._arrivals is not None:
-                    self._arrivals.leave(ref.ino)
+                    self._arrivals.come(ref.ino)
         trio.lowlevel.current_trio_token().run_sync_soon(self._pump)  # nothing may land to go on from
 
     def _queue(self, ino: int, block: BlockId) -> None:

@@ -202,13 +202,13 @@ def test_what_is_left_to_its_read_is_not_waited_for_and_was_opened_before_if_it_
     arrivals.cover(0, True)
     assert waits.wait_for(8, 10) is not None
     for ino in (7, 8, 9, MOST_INODES):
-        arrivals.leave(ino)
+        arrivals.come(ino)
         assert waits.wait_for(ino, 10) is None
     assert arrivals.reopens(7)
-    arrivals.leave(7)
+    arrivals.come(7)
     assert arrivals.reopens(7)
     arrivals.expect(7)
-    arrivals.leave(7)
+    arrivals.come(7)
     assert not arrivals.reopens(7), "it was on its way"
 
 

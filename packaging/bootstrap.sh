@@ -11,6 +11,7 @@
 #
 #   packaging/bootstrap.sh            what tests and demo need
 #   packaging/bootstrap.sh --bench    and the local store of the benchmarks (nginx with Lua)
+#   packaging/bootstrap.sh --ci       and, where they can be had, the programs without which tests are skipped
 #
 #   PYTHON=/path/to/python3.12        the interpreter to take
 #   OSSMOUNT_NO_SYSTEM_PACKAGES=1     never call apt-get; say what is missing instead
@@ -28,11 +29,12 @@ die() {
     exit 1
 }
 
-bench=no
+bench=no ci=no
 case "${1:-}" in
     "") ;;
     --bench) bench=yes ;;
-    *) die "unknown argument: $1" "known: --bench" ;;
+    --ci) ci=yes ;;
+    *) die "unknown argument: $1" "known: --bench, --ci" ;;
 esac
 
 # One bootstrap at a time in one tree; the lock is on a directory, so nothing is left behind.
@@ -126,9 +128,20 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.
     "$python" -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null ||
         (install_packages "tests of the sidecar filter its system calls" libseccomp2) ||
         say "libseccomp is not installed: tests of the sidecar will fail"
-    if [ "$bench" = yes ] && ! ls /usr/lib/nginx/modules/ngx_http_lua_module.so >/dev/null 2>&1; then
-        install_packages "the benchmarks' local store" nginx libnginx-mod-http-lua
-    fi
+    [ "$bench" = no ] || benchmark_store || die "the benchmarks have no store without nginx and its Lua module"
+}
+
+benchmark_store() {
+    [ -e /usr/lib/nginx/modules/ngx_http_lua_module.so ] ||
+        (install_packages "the benchmarks' local store" nginx libnginx-mod-http-lua)
+}
+
+# A machine on which one of these cannot be had runs all other tests.
+programs_of_tests() {
+    [ "$ci" = yes ] || return 0
+    benchmark_store || say "the benchmark's own tests are skipped"
+    optional_package zsh zsh
+    optional_package fish fish
 }
 
 # --- virtual environment ---------------------------------------------------------------------------
@@ -172,10 +185,10 @@ kubernetes_tools() {
     fi
 }
 
-# optional_package COMMAND PACKAGE: a system package that only checks use.
+# optional_package COMMAND PACKAGE: a system package that only tests use.
 optional_package() {
     command -v "$1" >/dev/null && return
-    (install_packages "checks of the manual pages" "$2") >/dev/null 2>&1 ||
+    (install_packages "some tests run it" "$2") >/dev/null 2>&1 ||
         say "$2 is not installed: what it checks is skipped"
 }
 
@@ -227,6 +240,7 @@ wanted=$({
 } | sha256sum | cut -d' ' -f1)
 
 system_packages
+programs_of_tests
 bench_extra() {
     [ "$bench" = yes ] || return 0
     "$venv/bin/python" -c 'import matplotlib' 2>/dev/null && return

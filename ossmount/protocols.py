@@ -216,10 +216,10 @@ class PartialBlockCache(BlockCache, Protocol):
 
 @runtime_checkable
 class ResidentBlockCache(PartialBlockCache, Protocol):
-    """A block cache that knows what it can give without waiting for a disk."""
+    """A block cache that knows what it can give at once."""
 
     def get_resident(self, block: BlockId) -> bytes | memoryview | None:
-        """As ``get``, if no disk is waited for. None says nothing but that.
+        """As ``get``, if no disk is waited for, or for less than a millisecond. None says nothing but that.
 
         For one thread: a view holds these bytes until the next call only.
         """

@@ -121,7 +121,7 @@ class DiskCache:
             return False
 
     def get_resident(self, block: BlockId) -> memoryview | None:
-        """As :meth:`get`, if no disk is waited for, for one thread: the bytes stay until its next call."""
+        """As :meth:`get`, what is in memory or soon is, for one thread; it stays until the next call."""
         digest = block.digest()
         try:
             found = None if self._closed or block.length > LARGEST else self._range_of(block, digest)

@@ -1,8 +1,10 @@
-"""Bytes that the kernel has in memory, and how to get them there before anybody asks.
+"""Bytes that the kernel has in memory, or soon has, and how to get them there before anybody asks.
 
-Handing a read to a thread and its bytes back costs 100 µs of two cores, reading 68 KB from memory 10: who can
-know that no disk is waited for does without the thread. What may live here: the two system calls that tell.
-Who may touch it: whoever has measured the benchmark's case *disk-cached* before and after.
+Handing a read to a thread and its bytes back costs 100 µs of two cores, and several times as much where
+caches are cold; reading 68 KB from memory costs 10. So who can know that no disk is waited for, or only a
+quick one, does without the thread. What may live here: the two system calls that tell. Who may touch it:
+whoever has measured the benchmark's case *disk-cached*, and epochs that lose pages (docs/performance.md),
+before and after.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ossmount.cache.files import File
@@ -20,6 +23,14 @@ LARGEST = 1 << 20
 
 STEP = 1 << 20
 """Bytes that a disk is asked for at once: it has done with them in a millisecond or two."""
+
+NAPS = (0.0001, 0.0002)
+"""Seconds after which bytes that were not in memory are looked for again: the first look has had the disk
+asked for them, and a quick one answers in less time than a thread takes. All requests of this process wait
+with it."""
+
+SHUNNED = 64
+"""Reads that do not wait so after one for which it was in vain: this disk is slow, or busy."""
 
 GAP = 64 << 10
 """Bytes between two ranges that are read as one: a disk brings them in the time that asking again takes."""
@@ -45,18 +56,36 @@ def read_resident(file: File, length: int, offset: int) -> bytes | None:
 
 
 class ResidentReader:
-    """Reads as :func:`read_resident`, for one thread: into memory that stays in the processor's caches."""
+    """Reads for one thread what is in memory, or comes from the disk at once; ``sleep`` takes seconds.
 
-    def __init__(self) -> None:
+    Into memory that stays in the processor's caches.
+    """
+
+    def __init__(self, sleep: Callable[[float], object] = time.sleep) -> None:
         self._buffer = memoryview(bytearray(LARGEST))
+        self._sleep = sleep
+        self._shunned = 0
+        """Reads that will not wait for the disk."""
 
     def __repr__(self) -> str:
-        return f"ResidentReader({len(self._buffer)})"
+        return f"ResidentReader(shunned={self._shunned})"
 
     def read(self, file: File, length: int, offset: int) -> memoryview | None:
-        """At most ``LARGEST`` bytes, until the next call; None as :func:`read_resident`. Raises OSError."""
+        """At most ``LARGEST`` bytes, until the next call; else None. Raises OSError."""
         view = self._buffer[:length]
-        return view if _fill(view, file, offset) else None
+        return view if _fill(view, file, offset) or self._soon(view, file, offset) else None
+
+    def _soon(self, view: memoryview, file: File, offset: int) -> bool:
+        """Whether the disk answers at once: a ``_fill`` in vain has the kernel ask it."""
+        if self._shunned:
+            self._shunned -= 1
+            return False
+        for nap in NAPS:
+            self._sleep(nap)
+            if _fill(view, file, offset):
+                return True
+        self._shunned = SHUNNED
+        return False
 
 
 def _fill(buffer: bytearray | memoryview, file: File, offset: int) -> bool:

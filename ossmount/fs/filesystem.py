@@ -225,7 +225,7 @@ class FileSystem:
         return data
 
     def read_nowait(self, ino: int, offset: int, size: int) -> bytes | memoryview | None:
-        """As :meth:`read`, where nothing has to be waited for; None, uncounted, where something has.
+        """As :meth:`read`, where nothing has to be waited for that takes long; else None, uncounted.
 
         The bytes are there until the next call.
         """

@@ -72,7 +72,7 @@ class ServedFileSystem(Protocol):
         ...
 
     def read_nowait(self, ino: int, offset: int, size: int) -> bytes | memoryview | None:
-        """As :meth:`read`, where nothing has to be waited for; None where something has.
+        """As :meth:`read`, where nothing has to be waited for that takes long; else None.
 
         The bytes are there until the next call.
         """

@@ -144,7 +144,7 @@ class Delivery:
         return False
 
     def at_hand(self, block: BlockId) -> bytes | memoryview | None:
-        """The block where the disk cache can give it without waiting for the disk; until the next call."""
+        """The block where the disk cache can give it (almost) at once; until the next call."""
         return None if self._near is None else self._near.get_resident(block)
 
     def caches(self, block: BlockId) -> bool:

@@ -170,7 +170,7 @@ class Fetcher:
         return cut(await self._gather(extent, plan), extent.offset + offset, extent.offset + offset + size)
 
     def read_nowait(self, extent: Extent, offset: int, size: int) -> bytes | memoryview | None:
-        """As :meth:`read`, of a small file in memory, be it the kernel's, until the next call; else None."""
+        """As :meth:`read`, of a small file that is in memory or soon is, until the next call; else None."""
         size = min(size, extent.length - offset)
         if extent.length > self._settings.small_file or size <= 0:
             return None

@@ -3,10 +3,12 @@ kernels), which tests skip otherwise, because they must drop pages to see the di
 
 from __future__ import annotations
 
+import errno
 import itertools
 import mmap
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from ossmount.cache import residency
 from ossmount.cache.disk import DiskCache
 from ossmount.cache.files import File
-from ossmount.cache.residency import STEP, Range, read_ahead, read_resident
+from ossmount.cache.residency import NAPS, SHUNNED, STEP, Range, ResidentReader, read_ahead, read_resident
 from tests.support.mounting import wait_for
 from tests.support.residency import resident_pages as pages_in_memory
 from tests.unit.cache.blocks import MIB, block, content, put
@@ -76,6 +78,57 @@ def test_a_file_system_that_cannot_tell_is_read_the_long_way(
     assert read_resident(opened(path), 10, 0) is None
 
 
+def never_in_memory(*_: object) -> int:
+    raise OSError(errno.EAGAIN, "would wait for the disk")
+
+
+class Disk:
+    """A disk that has answered after so many naps; stands for ``sleep``."""
+
+    def __init__(self, file: File, answers_after: int) -> None:
+        self.naps: list[float] = []
+        self._file = file
+        self._answers_after = answers_after
+
+    def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        if len(self.naps) == self._answers_after:
+            os.pread(self._file.fd, 4 * MIB, 0)
+
+
+@pytest.mark.parametrize("answers_after", [1, 2])
+def test_a_disk_that_answers_at_once_is_waited_for(
+    dropped: Path, monkeypatch: pytest.MonkeyPatch, answers_after: int
+) -> None:
+    disk = Disk(file := opened(dropped), answers_after)
+    in_memory = os.preadv
+
+    def late(*arguments: Any) -> int:
+        return in_memory(*arguments) if len(disk.naps) >= answers_after else never_in_memory()
+
+    monkeypatch.setattr(residency.os, "preadv", late)
+    reader = ResidentReader(disk.sleep)
+    assert reader.read(file, 100_000, 5_000) == content("file", 4 * MIB)[5_000:105_000]
+    assert disk.naps == list(NAPS[:answers_after])
+    assert reader.read(file, 10, 0) == content("file", 4 * MIB)[:10]
+    assert len(disk.naps) == answers_after  # it is in memory now
+
+
+def test_a_slow_disk_is_not_waited_for_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    disk = Disk(file := opened(path), 0)
+    monkeypatch.setattr(residency.os, "preadv", never_in_memory)
+    reader = ResidentReader(disk.sleep)
+    for _ in range(1 + SHUNNED):
+        assert reader.read(file, 10, 0) is None
+    assert disk.naps == list(NAPS)
+    assert reader.read(file, 10, 0) is None
+    assert disk.naps == list(NAPS) * 2
+
+
 def test_reading_ahead_brings_what_was_named(dropped: Path) -> None:
     file = opened(dropped)
     read_ahead([Range(file, 3 * MIB, MIB), Range(file, 0, 100_000)])
@@ -120,7 +173,10 @@ class TestDiskCache:
         assert cache.get_resident(made) == content("a", 70_000)
         assert cache.statistics().hits == 1
 
-    def test_blocks_on_the_disk_are_left_there(self, tmp_path: Path) -> None:
+    def test_blocks_on_a_slow_disk_are_left_there(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(residency, "NAPS", ())
         cache = DiskCache(tmp_path, 16 * MIB)
         made = put(cache, "a", 70_000)
         self.drop_segments(tmp_path)

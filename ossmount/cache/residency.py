@@ -21,9 +21,6 @@ from ossmount.cache.files import File
 LARGEST = 1 << 20
 """Bytes read at once without a thread: copying more takes longer than the hand-over saves."""
 
-STEP = 1 << 20
-"""Bytes that a disk is asked for at once: it has done with them in a millisecond or two."""
-
 NAPS = (0.0001, 0.0002)
 """Seconds after which bytes that were not in memory are looked for again: the first look has had the disk
 asked for them, and a quick one answers in less time than a thread takes. All requests of this process wait
@@ -31,6 +28,9 @@ with it."""
 
 SHUNNED = 64
 """Reads that do not wait so after one for which it was in vain: this disk is slow, or busy."""
+
+STEP = 1 << 20
+"""Bytes that a disk is asked for at once: it has done with them in a millisecond or two."""
 
 GAP = 64 << 10
 """Bytes between two ranges that are read as one: a disk brings them in the time that asking again takes."""

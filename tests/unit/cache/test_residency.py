@@ -82,36 +82,24 @@ def never_in_memory(*_: object) -> int:
     raise OSError(errno.EAGAIN, "would wait for the disk")
 
 
-class Disk:
-    """A disk that has answered after so many naps; stands for ``sleep``."""
-
-    def __init__(self, file: File, answers_after: int) -> None:
-        self.naps: list[float] = []
-        self._file = file
-        self._answers_after = answers_after
-
-    def sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
-        if len(self.naps) == self._answers_after:
-            os.pread(self._file.fd, 4 * MIB, 0)
-
-
 @pytest.mark.parametrize("answers_after", [1, 2])
 def test_a_disk_that_answers_at_once_is_waited_for(
-    dropped: Path, monkeypatch: pytest.MonkeyPatch, answers_after: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers_after: int
 ) -> None:
-    disk = Disk(file := opened(dropped), answers_after)
-    in_memory = os.preadv
+    path = tmp_path / "file"
+    path.write_bytes(content("file", 4 * MIB))
+    file, in_memory = opened(path), os.preadv
+    naps: list[float] = []
 
     def late(*arguments: Any) -> int:
-        return in_memory(*arguments) if len(disk.naps) >= answers_after else never_in_memory()
+        return in_memory(*arguments) if len(naps) >= answers_after else never_in_memory()
 
     monkeypatch.setattr(residency.os, "preadv", late)
-    reader = ResidentReader(disk.sleep)
+    reader = ResidentReader(naps.append)
     assert reader.read(file, 100_000, 5_000) == content("file", 4 * MIB)[5_000:105_000]
-    assert disk.naps == list(NAPS[:answers_after])
+    assert naps == list(NAPS[:answers_after])
     assert reader.read(file, 10, 0) == content("file", 4 * MIB)[:10]
-    assert len(disk.naps) == answers_after  # it is in memory now
+    assert len(naps) == answers_after  # it is in memory now
 
 
 def test_a_slow_disk_is_not_waited_for_again_and_again(
@@ -119,14 +107,15 @@ def test_a_slow_disk_is_not_waited_for_again_and_again(
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
-    disk = Disk(file := opened(path), 0)
+    file = opened(path)
+    naps: list[float] = []
     monkeypatch.setattr(residency.os, "preadv", never_in_memory)
-    reader = ResidentReader(disk.sleep)
+    reader = ResidentReader(naps.append)
     for _ in range(1 + SHUNNED):
         assert reader.read(file, 10, 0) is None
-    assert disk.naps == list(NAPS)
+    assert naps == list(NAPS)
     assert reader.read(file, 10, 0) is None
-    assert disk.naps == list(NAPS) * 2
+    assert naps == list(NAPS) * 2
 
 
 def test_reading_ahead_brings_what_was_named(dropped: Path) -> None:

@@ -146,7 +146,7 @@ class Folder:
             del sizes[number]
         if state is None:
             state = self._guessed(self._sizes(names, layout.TABLE_NAME), sizes)
-        state.segments = [s for s in state.segments if s.number in sizes or not s.full]
+        state.segments = [s for s in state.segments if s.number in sizes]
         known = {s.number for s in state.segments}
         estimate = int(state.buckets * BUCKET_SLOTS * FULL / 2) // max(1, len(sizes))
         for number in sorted(sizes.keys() - known):
@@ -282,17 +282,28 @@ class Folder:
             return lease
 
     def _adopted(self, state: State, length: int) -> Lease | None:
-        for segment in state.segments:
-            if segment.full:
+        for segment in [s for s in state.segments if not s.full]:
+            file = self._locked(state, segment)
+            if file is None:
                 continue
-            file = self._file(layout.segment_name(segment.number), os.O_RDWR | os.O_CREAT)
             position = os.fstat(file.fd).st_size
-            if not try_lock(file.fd):
-                continue
             if position + length <= segment.size:
                 return Lease(segment.number, file, segment.size, position)
             segment.full = True
         return None
+
+    def _locked(self, state: State, segment: Segment) -> File | None:
+        """The segment's file where no process appends to it.
+
+        A record without a file is dropped: whoever made it died before the file, or its file was removed,
+        and under that number nobody may write again.
+        """
+        try:
+            file = self._file(layout.segment_name(segment.number), os.O_RDWR)
+        except FileNotFoundError:
+            state.segments.remove(segment)
+            return None
+        return file if try_lock(file.fd) else None
 
     def _fresh(self, state: State, length: int, idle: int | None) -> Lease | None:
         size = layout.segment_size(state.capacity)
@@ -320,17 +331,19 @@ class Folder:
         self._make_room(state, 0, -1)
 
     def _evict(self, state: State, segment: Segment) -> None:
-        """Frees a segment's space, at once: readers may still hold it open, so it is cut before it goes."""
-        name = layout.segment_name(segment.number)
-        try:
-            file = self._file(name, os.O_RDWR)
-        except FileNotFoundError:
-            state.segments.remove(segment)
+        """Frees a segment's space, at once: readers may still hold it open, so it is cut before it goes.
+
+        Nobody may append to it from then on, even where this process dies before the record is dropped: who
+        verified a block there reads later parts of it unverified.
+        """
+        file = self._locked(state, segment)
+        if file is None:
             return
-        if not try_lock(file.fd):
-            return
+        if not segment.full:
+            segment.full = True
+            self._store(state)
         os.ftruncate(file.fd, 0)
-        os.unlink(name, dir_fd=self._dir.fd)
+        os.unlink(layout.segment_name(segment.number), dir_fd=self._dir.fd)
         state.segments.remove(segment)
         state.evicted += 1
         self.evictions += 1

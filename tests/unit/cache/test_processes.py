@@ -6,7 +6,8 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -91,10 +92,7 @@ def test_processes_killed_in_the_middle_of_writes_leave_a_right_cache(tmp_path: 
 def test_death_at_any_single_write_call_leaves_a_right_cache(tmp_path: Path, call: str) -> None:
     """A child dies just before its n-th call of one kind, for many n: every order of events is met."""
     for nth in range(0, 120, 6):
-        child = os.fork()
-        if child == 0:
-            _die_at(tmp_path, call, nth)
-        os.waitpid(child, 0)
+        _die_at(nth, [call], partial(_work, tmp_path, nth))
         cache = DiskCache(tmp_path, CAPACITY)
         assert all_right(cache) >= 0
         assert cache.statistics().failures == 0
@@ -105,26 +103,62 @@ def test_death_at_any_single_write_call_leaves_a_right_cache(tmp_path: Path, cal
         assert disk_usage(tmp_path) <= CAPACITY
 
 
-def _die_at(directory: Path, call: str, nth: int) -> None:
-    """Works on the cache and ends the process, without any clean-up, before call number ``nth``."""
-    real, left = getattr(os, call), [nth]
+def _die_at(nth: int, calls: Sequence[str], work: Callable[[], object]) -> None:
+    """Has a child do ``work`` and end, without any clean-up, before its ``nth`` call of one of ``calls``."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    left = [nth]
 
-    def counted(*args: object, **kwargs: object) -> object:
+    def counted(real: Callable[..., object], *args: object, **kwargs: object) -> object:
         left[0] -= 1
         if left[0] < 0:
             os._exit(0)
         return real(*args, **kwargs)
 
     try:
-        setattr(os, call, counted)
-        cache = DiskCache(directory, CAPACITY)
-        for i in range(60):
-            key = f"k{(i * 17 + nth) % KEYS}"
-            cache.put(block(key, size_of(key)), content(key, size_of(key)))
-            cache.put(block(f"{nth}-{i}", 8), bytes(8))
-        DiskCache(directory, 3 * MIB)  # shrinks: evicts
+        for name in calls:
+            setattr(os, name, partial(counted, getattr(os, name)))
+        work()
     finally:
         os._exit(0)
+
+
+def _work(directory: Path, nth: int) -> None:
+    """Writes, makes room, grows the table, shrinks."""
+    cache = DiskCache(directory, CAPACITY)
+    for i in range(60):
+        key = f"k{(i * 17 + nth) % KEYS}"
+        cache.put(block(key, size_of(key)), content(key, size_of(key)))
+        cache.put(block(f"{nth}-{i}", 8), bytes(8))
+    DiskCache(directory, 3 * MIB)  # shrinks: evicts
+
+
+def test_a_segment_number_never_comes_back_whenever_an_evicting_process_dies(tmp_path: Path) -> None:
+    """A process that verified a block reads its parts unverified: never from a later segment of that number.
+
+    A child shrinks the cache, so evicts the segment, and puts a block; it dies before its n-th call.
+    """
+
+    def shrink() -> None:
+        put(DiskCache(directory, 2 * MIB), "child", 9000)
+
+    for nth in range(30):
+        directory = tmp_path / str(nth)
+        writer = DiskCache(directory, CAPACITY)
+        made, data = put(writer, "old", 9000), content("old", 9000)
+        writer.close()
+        reader = DiskCache(directory, CAPACITY)
+        assert reader.get_range(made, 5, 50) == data[5:55]
+        _die_at(nth, ["pwrite", "pwritev", "ftruncate", "unlink", "open"], shrink)
+        other = DiskCache(directory, CAPACITY)
+        put(other, "new", 9000)
+        for _ in range(3):
+            assert reader.get_range(made, 5, 50) in (None, data[5:55])
+        assert other.get(block("new", 9000)) == content("new", 9000)
+        assert other.statistics().failures == other.statistics().bad_blocks == 0
+    assert other.get(block("child", 9000)) is not None, "the last child came to the end of its work"
 
 
 def test_a_dead_process_leaves_its_segment_to_the_next(tmp_path: Path, start: Start) -> None:

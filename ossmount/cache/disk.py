@@ -234,10 +234,10 @@ class DiskCache:
         if not wanted:
             return
         with self._writing:
-            if not self._may_write():
-                self._counts.declined += len(wanted)
-                return
             try:
+                if not self._may_write():
+                    self._counts.declined += len(wanted)
+                    return
                 new = [(d, data) for d, data in wanted.items() if self._find(d) is None]
                 self._store_many(new, None if hurry else self._direct)
             except OSError as error:
@@ -249,7 +249,7 @@ class DiskCache:
         return fits and not self._closed and not self._folder.read_only and self._pid == os.getpid()
 
     def _may_write(self) -> bool:
-        """False for a while after a failure; after it, a directory that has vanished is made anew."""
+        """False for a while after a failure; after it, a vanished directory is made anew. Raises OSError."""
         if not self._resume_at:
             return True
         if time.monotonic() < self._resume_at:

@@ -108,9 +108,11 @@ class SharedLock:
             turn += 1
 
     def release(self) -> None:
-        """Gives the lock up."""
-        fcntl.flock(self._file.fd, fcntl.LOCK_UN)
-        self._threads.release()
+        """Gives the lock up: to the other threads even where a dead disk refuses. Raises OSError."""
+        try:
+            fcntl.flock(self._file.fd, fcntl.LOCK_UN)
+        finally:
+            self._threads.release()
 
     def __enter__(self) -> None:
         self.acquire(LOCK_PATIENCE)

@@ -185,10 +185,10 @@ class Folder:
         return {int(m[1], 16): os.stat(m[0], dir_fd=self._dir.fd).st_size for m in matches}
 
     def vanished(self) -> bool:
-        """Whether the path no longer leads to this directory."""
+        """Whether the path no longer leads to this directory. Raises OSError where the disk does not tell."""
         try:
             there = self.path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return True
         here = os.fstat(self._dir.fd)
         return (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino)

@@ -8,6 +8,7 @@ before, 250 µs after. What may live here: that thread and its queue.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -36,6 +37,8 @@ NAP_SECONDS = 0.004
 """Between two batches, so that there is something to write together; the kernel has the bytes already."""
 
 Done = Callable[[], object]
+
+_log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -73,6 +76,7 @@ class Keeper:
         self.left_out = 0
         """Blocks of streams that were not offered to the cache."""
         self._thread: threading.Thread | None = None
+        self._failed = False
         self._closed = threading.Event()
 
     def __repr__(self) -> str:
@@ -144,6 +148,17 @@ class Keeper:
         return batch
 
     def _put(self, batch: Sequence[_Kept]) -> None:
+        try:
+            self._offer(batch)
+        except Exception:  # no cache raises, but a fault of one must not end a thread: nobody replaces it
+            with self._lock:
+                first, self._failed = not self._failed, True
+            if first:
+                _log.exception("blocks could not be kept; reading goes on, and later failures are not told")
+        finally:
+            _finish(batch)
+
+    def _offer(self, batch: Sequence[_Kept]) -> None:
         blocks = [block for kept in batch for block in kept.blocks]
         if self._batching is not None:
             hurry = self._queued > QUEUED_BYTES // 2 and not batch[0].stream
@@ -151,7 +166,6 @@ class Keeper:
         else:
             for block, data in blocks:
                 self._cache.put(block, bytes(data))  # it may keep the object; data may be a view
-        _finish(batch)
 
 
 def _finish(batch: Sequence[_Kept]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import logging
 import os
 import shutil
@@ -178,6 +180,47 @@ def test_a_vanished_directory_is_made_anew_after_a_pause(
     made = put(cache, "last", 100)
     assert cache.get(made) == content("last", 100)
     assert DiskCache(tmp_path / "c", CAPACITY).get(made) == content("last", 100)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EACCES, errno.ENOTDIR])
+def test_a_disk_that_tells_nothing_is_done_without_until_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    cache = filled(tmp_path / "c")
+    monkeypatch.setattr(disk, "RETRY_SECONDS", 0.0)
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as dead:
+        for owner, name in ((Path, "stat"), (Path, "mkdir"), (os, "pwrite"), (os, "pwritev")):
+            dead.setattr(owner, name, fails)
+        for i in range(3):
+            put(cache, f"lost{i}", 100)
+    assert cache.statistics().failures == 3
+    made = put(cache, "new", 100)
+    assert cache.get(made) == content("new", 100)
+    assert right_or_missing(cache) == len(KEYS)
+
+
+def test_a_disk_that_does_not_unlock_is_a_failure_not_a_lock_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, flock = filled(tmp_path), fcntl.flock
+    monkeypatch.setattr(disk, "RETRY_SECONDS", 0.0)
+
+    def fails_to_unlock(fd: int, operation: int) -> None:
+        if operation == fcntl.LOCK_UN:
+            raise OSError(errno.EIO, "Input/output error")
+        flock(fd, operation)
+
+    with monkeypatch.context() as dead:
+        dead.setattr(fcntl, "flock", fails_to_unlock)
+        put(cache, "lost", 100)
+    assert cache.statistics().failures == 1
+    made = put(cache, "new", 100)
+    assert cache.get(made) == content("new", 100)
+    assert cache.statistics().failures == 1
 
 
 def test_a_directory_made_by_another_after_vanishing_is_not_mixed_up(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
+import pytest
+
 from ossmount.model import BlockId, ObjectId
 from ossmount.readahead import keeping
 from ossmount.readahead.keeping import Keeper
@@ -54,6 +56,26 @@ def test_done_is_called_after_the_put() -> None:
     keeper.keep([], lambda: seen.append(len(cache.blocks) == 1))
     keeper.close(20)
     assert seen == [True, True]
+
+
+class BrokenCache(DictCache):
+    def put(self, block: BlockId, data: bytes) -> None:
+        self.puts += 1
+        raise RuntimeError("no cache should")
+
+
+def test_a_cache_that_raises_ends_no_thread(caplog: pytest.LogCaptureFixture) -> None:
+    cache, done = BrokenCache(), list[str]()
+    keeper = Keeper(cache)
+    keeper.keep([(block("a"), b"x" * 10)], partial(done.append, "a"))
+    large = b"x" * (keeping.QUEUED_BYTES + 1)
+    keeper.keep([(block("large", len(large)), large)], partial(done.append, "large"))
+    keeper.keep([(block("b"), b"x" * 10)], partial(done.append, "b"))
+    keeper.close(20)
+    assert sorted(done) == ["a", "b", "large"]
+    assert cache.puts >= 2
+    assert repr(keeper) == "Keeper(0 bytes queued)"
+    assert len(caplog.records) == 1
 
 
 def test_a_full_queue_makes_the_caller_write() -> None:

@@ -293,7 +293,7 @@ class Folder:
         return None
 
     def _locked(self, state: State, segment: Segment) -> File | None:
-        """The segment's file where no process appends to it.
+        """The segment's file where no process appends to it; else it is in use now, and not for eviction.
 
         A record without a file is dropped: whoever made it died before the file, or its file was removed,
         and under that number nobody may write again.
@@ -303,7 +303,10 @@ class Folder:
         except FileNotFoundError:
             state.segments.remove(segment)
             return None
-        return file if try_lock(file.fd) else None
+        if try_lock(file.fd):
+            return file
+        segment.stamp = state.clock
+        return None
 
     def _fresh(self, state: State, length: int, idle: int | None) -> Lease | None:
         size = layout.segment_size(state.capacity)

@@ -175,6 +175,23 @@ def test_processes_with_halves_of_an_epoch_keep_what_fits_together(tmp_path: Pat
     assert min(ratios[1:]) > 0.38
 
 
+def test_a_segment_that_an_idle_process_keeps_does_not_freeze_the_others(tmp_path: Path) -> None:
+    capacity, size = 20 * MIB, 128 << 10
+    idle, busy = DiskCache(tmp_path, capacity), DiskCache(tmp_path, capacity)
+    put(idle, "one", 100)
+    residents = [put(busy, f"r{i}", MIB) for i in range(12)]
+    while busy._folder.state.clock < 9 * capacity:
+        assert all(busy.get(made) is not None for made in residents)
+    hits = 0
+    for _ in range(8):
+        for made in (block(f"k{i}", size) for i in range(96)):
+            if not busy.contains(made):
+                busy.put(made, bytes(size))
+            hits += busy.get(made) is not None
+    assert hits > 96
+    assert idle.get(block("one", 100)) == content("one", 100)
+
+
 def test_threads_share_one_cache(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path, 8 * MIB)
     wrong: list[str] = []

@@ -14,7 +14,10 @@ VERIFIED_BLOCKS = 1 << 16
 
 
 class OpenSegments:
-    """Segments of ``folder`` that are open for reading, at most a quarter of the descriptors allowed."""
+    """Segments of ``folder`` that are open for reading, at most a quarter of the descriptors allowed.
+
+    Thread-safe without a lock (a fork might inherit it held): who goes through them takes a copy in one step.
+    """
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
@@ -35,7 +38,8 @@ class OpenSegments:
             self._folder.live.discard(number)
             return None
         if len(self._files) >= self._most:
-            self._files.pop(next(iter(self._files)), None)
+            for oldest in list(self._files)[:1]:
+                self.forget(oldest)
         self._files[number] = file
         return file
 
@@ -45,8 +49,9 @@ class OpenSegments:
 
     def retain(self, live: Collection[int]) -> None:
         """Closes all but ``live``."""
-        for number in [n for n in self._files if n not in live]:
-            self._files.pop(number, None)
+        for number in list(self._files):
+            if number not in live:
+                self.forget(number)
 
     def clear(self) -> None:
         """Closes all."""

@@ -22,7 +22,7 @@ class Pending:
         """Takes back what could not be told."""
         self.traffic += other.traffic
         self.touched |= other.touched
-        for number, count in other.blocks.items():
+        for number, count in other.blocks.copy().items():  # a thread may be counting there still
             self.blocks[number] = self.blocks.get(number, 0) + count
 
 

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from ossmount.cache.disk import DiskCache
 from ossmount.cache.layered import LayeredCache, check_cache, open_cache
 from ossmount.cache.memory import MemoryCache, NullCache
+from ossmount.cache.segments import OpenSegments
 from ossmount.config import CacheSettings
 from ossmount.errors import CacheError
 from ossmount.protocols import PartialBlockCache
@@ -213,6 +214,36 @@ def test_threads_share_one_cache(tmp_path: Path) -> None:
     assert wrong == []
     assert cache.statistics().bad_blocks == 0
     assert cache.statistics().failures == 0
+
+
+def test_segments_are_opened_and_closed_while_others_are_looked_through(tmp_path: Path) -> None:
+    """What another thread does in between happens here at the look at each number."""
+    cache = DiskCache(tmp_path, 40 * MIB)
+    for i in range(30):
+        put(cache, f"k{i}", MIB)
+    first, *numbers = sorted(cache._folder.live)
+    segments = OpenSegments(cache._folder)
+    assert all(segments.find(number) for number in numbers)
+
+    class Living(list[int]):
+        def __contains__(self, number: object) -> bool:
+            segments.forget(first)
+            assert segments.find(first) is not None
+            return number == numbers[0]
+
+    segments.retain(Living())
+    assert set(segments._files) == {first, numbers[0]}
+
+
+def test_of_too_many_open_segments_the_oldest_is_closed(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path, 40 * MIB)
+    for i in range(30):
+        put(cache, f"k{i}", MIB)
+    first, *numbers = sorted(cache._folder.live)
+    segments = OpenSegments(cache._folder)
+    segments._most = len(numbers)
+    assert all(segments.find(number) for number in (first, *numbers))
+    assert list(segments._files) == numbers
 
 
 class AgainstADictionary(RuleBasedStateMachine):

@@ -21,7 +21,6 @@ from ossmount.cache.failure_log import FailureLog
 from ossmount.cache.files import LOCK_PATIENCE, LockBusy
 from ossmount.cache.folder import Folder
 from ossmount.cache.identity import checksum_of
-from ossmount.cache.policy import Admission
 from ossmount.cache.residency import LARGEST, Range, ResidentReader, read_ahead
 from ossmount.cache.segments import OpenSegments, Verified
 from ossmount.cache.shares import Lease, Pending
@@ -61,7 +60,6 @@ class DiskCache:
         self._capacity = capacity_bytes
         self._largest = segment_size(capacity_bytes)
         self._counts = CacheStatistics(capacity=capacity_bytes)
-        self._admission = Admission(capacity_bytes, self._largest)
         self._tell_bytes = max(min(1 << 20, capacity_bytes // 64), capacity_bytes // TELL_SHARE)
         self._writing = threading.Lock()
         self._direct = DirectWriter()
@@ -334,13 +332,11 @@ class DiskCache:
         return found
 
     def _required_idle(self, digest: bytes, length: int) -> int | None:
-        """Asks the policy, with the state as last heard; remembers a newcomer that it declines."""
+        """Asks the policy, with the state as last heard."""
+        if (newcomers := self._folder.newcomers) is None:
+            return None
         now = self._folder.state.clock + self._pending.traffic
-        distance = self._folder.ghosts.distance(digest, now)
-        idle = self._admission.required_idle(length, distance, now - self._folder.oldest)
-        if idle is None and (distance is None or not self._admission.repeats(distance)):
-            self._folder.ghosts.note(digest, now)
-        return idle
+        return newcomers.required_idle(digest, length, now, now - self._folder.oldest)
 
     # --- between processes ---------------------------------------------------------------------------------
 

@@ -20,9 +20,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ossmount.cache import disk_layout as layout
-from ossmount.cache.disk_layout import BUCKET_BYTES, BUCKET_SLOTS, FULL, GHOST_BYTES, Segment, State
+from ossmount.cache.disk_layout import BUCKET_BYTES, BUCKET_SLOTS, FULL, Segment, State
 from ossmount.cache.files import File, SharedLock, try_lock, write_all
-from ossmount.cache.ghosts import Ghosts
+from ossmount.cache.newcomers import Newcomers
 from ossmount.cache.shares import Lease, Pending
 from ossmount.cache.table import Place, Table
 from ossmount.errors import CacheError
@@ -45,6 +45,7 @@ class Folder:
         self._dir = File(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         _refuse_world_writable(self.path, self._dir)
         self.state: State
+        self.newcomers: Newcomers | None = None  # stays None where nothing can be put
         self.live: set[int] = set()
         self.oldest = 0
         self.evictions = 0
@@ -73,11 +74,6 @@ class Folder:
             self._trim(state)
             self._store(state)
             self._open_table(state)
-        entries = layout.ghost_entries(self._capacity)
-        ghosts = self._file(layout.GHOSTS_NAME, os.O_RDWR | os.O_CREAT)
-        if os.fstat(ghosts.fd).st_size > entries * GHOST_BYTES:
-            os.ftruncate(ghosts.fd, entries * GHOST_BYTES)
-        self.ghosts = Ghosts(ghosts, entries, self._capacity)
 
     def _open_read_only(self) -> None:
         """Reads what is there; nothing can be locked, put or evicted."""
@@ -109,6 +105,10 @@ class Folder:
         self.state = state
         self.live = {s.number for s in state.segments}
         self.oldest = min((s.stamp for s in state.segments), default=state.clock)
+        known = self.newcomers is not None and self.newcomers.capacity == state.capacity
+        if not known and not self.read_only:
+            ghosts = self._file(layout.GHOSTS_NAME, os.O_RDWR | os.O_CREAT)
+            self.newcomers = Newcomers(ghosts, state.capacity)
 
     def _open_table(self, state: State) -> None:
         """Opens the table that the state names; where it is missing or not of its size, an empty one."""

@@ -135,6 +135,15 @@ def test_a_lower_capacity_takes_effect_on_opening(tmp_path: Path) -> None:
     assert any(smaller.get(block(f"k{i}", MIB)) is not None for i in range(40))
 
 
+def test_the_cap_holds_for_a_process_that_opened_with_a_larger_one(tmp_path: Path) -> None:
+    larger = DiskCache(tmp_path, 64 << 30)
+    DiskCache(tmp_path, 8 * MIB)
+    for i in range(3000):
+        larger.put(block(f"k{i}", 4096), bytes(4096))
+    assert disk_usage(tmp_path) <= 8 * MIB
+    assert larger.statistics().declined > 1000
+
+
 def test_epochs_over_twice_the_cache_hit_half_and_a_new_data_set_wins(tmp_path: Path) -> None:
     rng = random.Random(7)
     cache = DiskCache(tmp_path, 48 * MIB)

@@ -283,10 +283,8 @@ def _pull(uri: str, pointer: Pointer, path: Path, pool: StorePool, report: Repor
     root, key = _place(uri)
     remove_older(parts, "*", STALE_SECONDS)
     parts.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
     fetching = _Fetching(pool(root), f"{key}.parts/", parts, uri)
-    beside = path.with_name(f"{path.name}.tmp.{os.getpid()}")
-    try:
+    with index.reserved(path) as beside:
         done = 0
         with beside.open("xb") as file:
             for part, name in zip(pointer.parts, _at_once(fetching.fetch, pointer.parts), strict=True):
@@ -297,8 +295,6 @@ def _pull(uri: str, pointer: Pointer, path: Path, pool: StorePool, report: Repor
             os.fsync(file.fileno())
         info = _verified(beside, pointer, uri)
         beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
     for part in pointer.parts:
         (parts / part.sha256).unlink(missing_ok=True)
     with suppress(OSError):

@@ -115,9 +115,7 @@ def _next_generation(
     base: LmdbIndex, path: Path, uris: list[str], settings: Settings, report: Report
 ) -> Iterator[LmdbIndex]:
     """The tree as the source is now: a new file at ``path``, or ``base`` itself where nothing changed."""
-    # Named like the temporary file of a build of ``path``, which clears away what killed builds left.
-    beside = path.with_name(f"{path.name}.tmp.{os.getpid()}.next")
-    try:
+    with index.reserved(path) as beside:
         build_index(uris, beside, settings, report, previous=base)
         with closing(index.open_index(beside)) as new:
             if next(index.compare(base, new), None) is None:
@@ -125,8 +123,6 @@ def _next_generation(
             else:
                 beside.replace(path)
                 yield new
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

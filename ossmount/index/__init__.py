@@ -5,7 +5,7 @@ Who may touch it: nobody outside imports its modules; the names here are all the
 
 from ossmount.index.building import build
 from ossmount.index.comparing import Change, ChangeKind, compare
-from ossmount.index.envelope import checksum_of
+from ossmount.index.envelope import checksum_of, reserved
 from ossmount.index.exporting import ReportRow, export, report
 from ossmount.index.layout import FORMAT
 from ossmount.index.reading import LmdbIndex, open_index
@@ -22,4 +22,5 @@ __all__ = [
     "export",
     "open_index",
     "report",
+    "reserved",
 ]

@@ -8,10 +8,14 @@ trailer, so opening one detects truncation by reading 64 bytes.
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
+import re
 import struct
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +23,7 @@ import xxhash
 
 from ossmount.errors import IndexDamaged, IndexFileError, IndexVersionError
 from ossmount.index.layout import FORMAT
+from ossmount.index.storage import translated
 
 _MAGIC = b"OSSMIDX\n"
 _TRAILER = struct.Struct("<8sIIQ16s24x")
@@ -28,6 +33,9 @@ _CHECK_AT = 40
 _LMDB_MAGIC = struct.pack("<I", 0xBEEFC0DE)
 _LMDB_MAGIC_AT = 16
 _CHUNK = 1 << 20
+
+_RESERVATION = re.compile(r"\d+-[a-z0-9_]{8}")
+"""What :func:`_reservation` puts behind ``NAME.tmp.``: nothing else is ever swept."""
 
 REBUILD = "build it again with 'ossmount index build'"
 
@@ -113,23 +121,65 @@ def _digest(file: BinaryIO, limit: int | None = None) -> tuple[bytes, int]:
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """A temporary file next to ``path`` that replaces it in one step, or is gone after any failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
-    temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
-    try:
+    with reserved(path) as temporary:
         yield temporary
         temporary.replace(path)
         _sync_directory(path.parent)
+
+
+@contextmanager
+def reserved(path: Path) -> Iterator[Path]:
+    """A name next to ``path`` for what shall replace it: what begins with it is this build's alone.
+
+    What is still there at the end is removed, and at the beginning what killed processes left. Raises
+    IndexFileError.
+    """
+    with translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        descriptor, reservation = _reservation(path)
+    try:
+        yield reservation.with_name(f"{reservation.name}.new")
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(reservation)
+        os.close(descriptor)
+
+
+def _reservation(path: Path) -> tuple[int, Path]:
+    """An empty file with a name of its own, and the descriptor that holds its lock.
+
+    A process id alone would not do: in a container it is 1 each time, and no container sees another's.
+    """
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.tmp.{os.getpid()}-", dir=path.parent)
+        reservation = path.with_name(Path(name).name)
+        with suppress(OSError):  # a file system without locks, where nothing is swept either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if reservation.exists():
+            return descriptor, reservation
+        os.close(descriptor)  # somebody swept it before it was locked
 
 
 def _sweep(path: Path) -> None:
-    """Removes what builds that were killed left behind."""
-    for stale in path.parent.glob(f"{path.name}.tmp.*"):
-        pid = stale.name.removeprefix(f"{path.name}.tmp.").split(".")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-            stale.unlink(missing_ok=True)
+    """Removes what builds that were killed left behind: nobody holds their locks any more."""
+    begin = f"{path.name}.tmp."
+    found = path.parent.glob(f"{glob.escape(begin)}*")
+    for name in {left.name.removeprefix(begin).partition(".")[0] for left in found}:
+        if _RESERVATION.fullmatch(name):
+            _remove_unless_held(path.with_name(begin + name))
+
+
+def _remove_unless_held(reservation: Path) -> None:
+    with suppress(OSError), reservation.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(reservation)
+
+
+def _remove(reservation: Path) -> None:
+    """Removes a reservation and what was made under it; itself last, so that no piece is ever without."""
+    for piece in reservation.parent.glob(f"{glob.escape(reservation.name)}.*"):
+        piece.unlink(missing_ok=True)
+    reservation.unlink(missing_ok=True)
 
 
 def _sync_directory(path: Path) -> None:

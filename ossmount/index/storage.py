@@ -57,7 +57,8 @@ class Tables:
     def put(self, table: bytes, key: bytes, value: bytes) -> None:
         """Stores ``value``; keys that come in order are appended, which fills pages."""
         in_order = key > self._last[table]
-        self._txn.put(key, value, db=self._handles[table], append=in_order)
+        if not self._txn.put(key, value, db=self._handles[table], append=in_order):
+            raise IndexFileError(f"index {self._path} has rows of another build", "build it again")
         if in_order:
             self._last[table] = key
         self._dirty += len(key) + len(value)
@@ -103,6 +104,9 @@ class Tables:
     def _commit(self) -> None:
         """Commits, and opens the file anew: its mapping would otherwise grow as large as the file."""
         self._txn.commit()
+        last_page = self._env.info()["last_pgno"]
         self._env.close()
         self._open()
+        if self._env.info()["last_pgno"] != last_page:  # LMDB makes a file that is not there
+            raise IndexFileError(f"index {self._path} was removed while it was written", "build it again")
         self._dirty = 0

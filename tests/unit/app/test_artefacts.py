@@ -115,6 +115,14 @@ def test_a_pull_goes_on_with_the_parts_it_has(index: Path, bucket: Path, uri: st
     assert pull(uri, tmp_path).read_bytes() == index.read_bytes()
 
 
+def test_what_a_killed_pull_left_is_not_in_the_way(index: Path, uri: str, tmp_path: Path) -> None:
+    """A container's first process has the same process id each time."""
+    push_index(index, uri, Settings(), silent)
+    (tmp_path / "pulled").mkdir()
+    (tmp_path / "pulled" / f"y.ossidx.tmp.{os.getpid()}").write_bytes(b"half of it")
+    assert pull(uri, tmp_path).read_bytes() == index.read_bytes()
+
+
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

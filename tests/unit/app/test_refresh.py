@@ -20,7 +20,7 @@ from ossmount.app.indexes import build_index
 from ossmount.app.recipe import from_recipe, recipe_of
 from ossmount.config import Settings, compose
 from ossmount.errors import EmptySource, IndexFileError, OssmountError, SettingsError
-from ossmount.index import Change, LmdbIndex, compare, export, open_index
+from ossmount.index import Change, LmdbIndex, compare, export, open_index, reserved
 from ossmount.model import ROOT_INODE
 from tests.support.index_files import index_of, numbered_tree, silent
 
@@ -109,6 +109,15 @@ def test_failure_replaces_nothing(source: Path, index: Path, trouble: str) -> No
         refresh(index)
     assert trouble == "gone" or isinstance(caught.value, EmptySource)
     assert index.read_bytes() == before
+    assert sorted(path.name for path in index.parent.glob("x*")) == ["x.ossidx"]
+
+
+def test_what_a_killed_refresh_left_goes(index: Path) -> None:
+    with reserved(index) as beside, reserved(beside) as of_its_build:
+        left = [*index.parent.glob("x*"), beside, of_its_build]
+    for path in left:
+        path.touch()
+    refresh(index)
     assert sorted(path.name for path in index.parent.glob("x*")) == ["x.ossidx"]
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from ossmount.errors import EmptySource, IndexFileError, NameRefused, SourceError
-from ossmount.index import build, export, open_index, report
+from ossmount.index import build, export, open_index, report, reserved
+from ossmount.index.layout import RUNS
+from ossmount.index.storage import Tables
 from ossmount.model import ROOT_INODE, Entry, EntryBatch, Extent, Kind, ObjectId, Progress
 from tests.unit.index.conftest import BuildIndex, entry
 
@@ -163,28 +165,93 @@ def test_an_unusable_place_is_named(tmp_path: Path) -> None:
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ossmount.index import build
+from ossmount.index import build, envelope
 from ossmount.model import EntryBatch
-def batches():
-    row = [b"a"], ["s"], ["a"], [1], [""], [0]
-    yield EntryBatch(*row)
-    os.kill(os.getpid(), signal.SIGKILL)
-    yield EntryBatch(*row)
-build(batches(), Path(sys.argv[1]), source="x")
+
+def kill(path):
+    os.kill(really, signal.SIGKILL)
+
+really, os.getpid = os.getpid(), lambda: int(sys.argv[2])
+envelope.seal = kill
+batch = EntryBatch([b"a", b"b"], ["s"] * 2, ["a", "b"], [1] * 2, ["old"] * 2, [0] * 2)
+build(iter([batch]), Path(sys.argv[1]), source="x")
 """
 
 
-def test_the_next_build_sweeps_what_a_kill_left(tmp_path: Path) -> None:
-    target = tmp_path / "x.idx"
-    done = subprocess.run([sys.executable, "-c", _KILLED, str(target)], check=False, timeout=60)
-    assert done.returncode == -signal.SIGKILL
-    assert [p.name.rsplit(".", 1)[0] for p in tmp_path.iterdir()] == ["x.idx.tmp"]
-    mine = tmp_path / f"x.idx.tmp.{os.getppid()}"
-    mine.write_text("of a process that lives")
-    dead = next(p for p in tmp_path.iterdir() if p != mine)
+def killed_build(target: Path) -> list[Path]:
+    """What a build of ``target`` leaves that is killed with everything written, and had our process id."""
+    command = [sys.executable, "-c", _KILLED, str(target), str(os.getpid())]
+    assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
+    left = list(target.parent.iterdir())
+    assert left
+    assert all(path.name.startswith(f"{target.name}.tmp.") for path in left)
+    return left
+
+
+@pytest.mark.parametrize("name", ["x.idx", "x[1].idx"])
+def test_the_next_build_sweeps_what_a_kill_left(tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
+    dead = max(killed_build(target))
     dead.with_name(dead.name + ".sort0").write_text("a piece of its sort")
-    build(iter([EntryBatch.of([entry("k")])]), target, source="x")
-    assert {p.name for p in tmp_path.iterdir()} == {"x.idx", mine.name}
+    own = tmp_path / f"{name}.tmp.backup"
+    own.write_text("of the user")
+    with reserved(target) as mine:
+        mine.write_text("of a process that lives")
+        mine.with_name(mine.name + ".sort0").write_text("a piece of its sort")
+        kept = {path for path in tmp_path.iterdir() if path.name.startswith(mine.stem)}
+        assert len(kept) == 3
+        build(iter([EntryBatch.of([entry("k")])]), target, source="x")
+        assert set(tmp_path.iterdir()) == {target, own, *kept}
+    assert set(tmp_path.iterdir()) == {target, own}
+
+
+def test_a_killed_build_is_not_gone_on_with(tmp_path: Path) -> None:
+    """In a container each build has the same process id, so that alone makes no name."""
+    target = tmp_path / "x.idx"
+    killed_build(target)
+    build(iter([EntryBatch.of([entry("a", etag="new")])]), target, source="x")
+    with open_index(target) as index:
+        assert [name for part in index.listing(ROOT_INODE) for name in part.names] == [b"a"]
+        assert index.extent(index.resolve(b"a")).object.etag == "new"
+
+
+def test_two_builds_of_one_index_do_not_meet(tmp_path: Path) -> None:
+    """As in two containers that share a volume."""
+    target = tmp_path / "x.idx"
+
+    def batches() -> Iterator[EntryBatch]:
+        yield EntryBatch.of([entry("a")])
+        build(iter([EntryBatch.of([entry("c")])]), target, source="x")
+        yield EntryBatch.of([entry("b")])
+
+    build(batches(), target, source="x")
+    with open_index(target) as index:
+        assert [name for part in index.listing(ROOT_INODE) for name in part.names] == [b"a", b"b"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_build_whose_file_is_removed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ossmount.index.storage._COMMIT_BYTES", 1000)
+
+    def batches() -> Iterator[EntryBatch]:
+        for batch in batches_of([b"%05d" % i for i in range(3000)]):
+            yield batch
+            for path in tmp_path.iterdir():
+                path.unlink()
+
+    with pytest.raises(IndexFileError, match="was removed while it was written"):
+        build(batches(), tmp_path / "x.idx", source="x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_file_had_before_is_noticed(tmp_path: Path) -> None:
+    first = Tables(tmp_path / "x")
+    first.put(RUNS, b"b", b"")
+    first.finish(b"{}")
+    second = Tables(tmp_path / "x")
+    with pytest.raises(IndexFileError, match="rows of another build"):
+        second.put(RUNS, b"a", b"")
+    second.abandon()
 
 
 def test_progress_says_rows_and_stage(tmp_path: Path) -> None:

@@ -46,11 +46,11 @@ class LmdbIndex:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        _, digest = envelope.trailer_of(path)
+        length, digest = envelope.trailer_of(path)
         try:
             self._env: Any = lmdb.open(
                 str(path), subdir=False, readonly=True, lock=False, readahead=False,
-                max_dbs=len(layout.TABLES), map_size=0,
+                max_dbs=len(layout.TABLES), map_size=length,
             )  # fmt: skip
             handles = {name: self._env.open_db(name, create=False) for name in layout.TABLES}
         except lmdb.Error as error:

@@ -17,7 +17,7 @@ from ossmount.errors import IndexFileError
 from ossmount.index import layout
 
 _MAP_SIZE = 1 << 40
-"""Address space while writing, not disk: the file grows page by page and the final size is written last."""
+"""Address space while writing, not disk: the file grows page by page, and readers map what there is."""
 
 _COMMIT_BYTES = 32 << 20
 """LMDB keeps dirty pages in memory until a commit; this bounds them."""
@@ -84,16 +84,7 @@ class Tables:
         """Writes ``info`` and closes the file."""
         self.put(layout.META, layout.INFO_KEY, info)
         self._txn.commit()
-        self._shrink_map()
         self._env.close()
-
-    def _shrink_map(self) -> None:
-        """Stores a map size near the file's, so that a reader maps no more address space than it needs."""
-        page = self._env.stat()["psize"]
-        self._env.set_mapsize((self._env.info()["last_pgno"] + 64) * page)
-        with self._env.begin(write=True) as txn:
-            info = txn.get(layout.INFO_KEY, db=self._handles[layout.META])
-            txn.put(layout.INFO_KEY, info, db=self._handles[layout.META])
 
     def abandon(self) -> None:
         """Closes without finishing."""

@@ -125,6 +125,15 @@ def test_captions_as_labels_do_not_fill_the_table(tmp_path: Path, monkeypatch: p
         assert index.label(index.resolve(b"f0001")) == "caption 1"
 
 
+def test_as_many_labels_as_large_sets_have(tmp_path: Path) -> None:
+    """ImageNet-21k has 21,841: the table of labels is larger than what LMDB keeps in reserve."""
+    entries = [entry(f"{i:05}", label=f"n{i:08}") for i in range(22_000)]
+    info = build(iter([EntryBatch.of(entries)]), tmp_path / "x.idx", source="x")
+    assert len(info.labels) == len(entries)
+    with open_index(tmp_path / "x.idx") as index:
+        assert index.label(index.resolve(b"21999")) == "n00021999"
+
+
 def test_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(EmptySource, match="s3://b/none/ names no object"):
         build(iter([]), tmp_path / "x.idx", source="s3://b/none/")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ossmount.index import names
 from ossmount.index.listings import row_names
 from ossmount.index.reading import LmdbIndex
 from ossmount.index.rows import Rows
@@ -33,11 +34,13 @@ class PreviousTree:
     def unchanged(self, directory: int, rows: Rows, stores: Sequence[str]) -> dict[int, int]:
         """Numbers by row of the files in ``rows`` that ``directory`` had under the same name.
 
-        A file whose content is another one is not the same: its new number keeps bytes of two versions
-        apart, whatever the kernel still holds of the old one. ``stores`` are the texts of ``rows.stores``.
+        A directory of the same name that comes or goes, or is only met later in the build, does not count:
+        it gives a file another name, but makes it no other file. A file whose content is another one is not
+        the same: its new number keeps bytes of two versions apart, whatever the kernel still holds of the
+        old one. ``stores`` are the texts of ``rows.stores``.
         """
         wanted = {
-            rows.displays.get(row, sort_key): row
+            _name_alone(sort_key, rows.displays.get(row, sort_key)): row
             for row, sort_key in enumerate(rows.sort_keys)
             if not sort_key.endswith(b"/")
         }
@@ -45,13 +48,20 @@ class PreviousTree:
         known: dict[int, int] = {}
         for run in self._index.runs_between(directory, rows.sort_keys[0], rows.sort_keys[-1]):
             for sort_key, name, ino, content in self._files(run):
-                row = wanted.get(name)
-                if row is not None and contents[row] == content and not sort_key.endswith(b"/"):
+                row = None if sort_key.endswith(b"/") else wanted.get(_name_alone(sort_key, name))
+                if row is not None and contents[row] == content:
                     known[row] = ino
         return known
 
     def _files(self, run: Run) -> Iterator[tuple[bytes, bytes, int, Content]]:
         return zip(run.sort_keys(), row_names(run), run.inos(), contents_of(self._index, run), strict=True)
+
+
+def _name_alone(sort_key: bytes, name: bytes) -> bytes:
+    """``name``, without what it has only because a directory stands beside the file."""
+    if name == sort_key or name != names.beside_directory(sort_key):
+        return name
+    return names.fit(names.escape(sort_key))
 
 
 def contents_of(index: LmdbIndex, run: Run) -> Iterator[Content]:

@@ -72,6 +72,11 @@ def unescape(name: bytes) -> bytes | None:
     return _ENCODED.sub(lambda match: _DECODED[match[0]], bare)
 
 
+def beside_directory(component: bytes) -> bytes:
+    """What an object is called beside a directory of the same name."""
+    return fit(with_token(escape(component), FILE_TOKEN))
+
+
 def with_token(name: bytes, token: bytes) -> bytes:
     """``name`` with ``token`` before its extension."""
     stem, extension = _split_extension(name)

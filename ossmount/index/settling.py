@@ -12,7 +12,6 @@ from bisect import bisect_left
 from ossmount.errors import NameRefused, SourceError
 from ossmount.index import layout, names
 from ossmount.index.batches import Columns
-from ossmount.index.names import FILE_TOKEN
 from ossmount.index.pending import Pending
 from ossmount.index.rows import Rows, decode_text
 from ossmount.index.runs import Run
@@ -152,7 +151,7 @@ class Settler:
         reason = "" if plain else names.why(sort_key)
         if sort_key in beside:
             beside.discard(sort_key)
-            self._rename(pending, rows[0], names.with_token(base, FILE_TOKEN), prefix, displays, _BESIDE)
+            self._rename(pending, rows[0], names.beside_directory(sort_key), prefix, displays, _BESIDE)
         elif not plain:
             self._rename(pending, rows[0], base, prefix, displays, reason)
         for row, token in zip(rows[1:], _tokens(pending, rows[1:]), strict=True):
@@ -170,8 +169,7 @@ class Settler:
     def rename_beside(self, rows: Rows, row: int, directory: int, prefix: bytes) -> None:
         """Renames a written object that turned out to stand beside a directory of its name."""
         sort_key = rows.sort_keys[row]
-        base = sort_key if names.is_plain(sort_key) else names.escape(sort_key)
-        name = names.fit(names.with_token(base, FILE_TOKEN))
+        name = names.beside_directory(sort_key)
         if row not in rows.displays:
             self.renames += 1
         rows.displays = {**rows.displays, row: name}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ossmount.errors import EmptySource, IndexFileError, NameRefused, SourceError
-from ossmount.index import build, export, open_index, report, reserved
+from ossmount.index import build, compare, export, open_index, report, reserved
 from ossmount.index.layout import RUNS
 from ossmount.index.storage import Tables
 from ossmount.model import ROOT_INODE, Entry, EntryBatch, Extent, Kind, ObjectId, Progress
@@ -99,6 +99,26 @@ def test_an_object_far_from_its_directory_is_renamed(tmp_path: Path) -> None:
         assert index.extent(index.resolve(b"a%file")).object.key == "a"
         names = [name for part in index.listing(ROOT_INODE) for name in part.names]
         assert names == [b"a%file", *between, b"a", b"b"]
+
+
+def test_an_object_beside_a_directory_keeps_its_number(tmp_path: Path) -> None:
+    """However late the build meets the directory, and whether it comes or goes."""
+    between = [b"a-%06d" % i for i in range(3000)]
+    both, alone = [b"a", *between, b"a/b"], [b"a", *between]
+    old = tmp_path / "0.idx"
+    build(batches_of(both), old, source="x")
+    numbers = []
+    for number, (paths, name) in enumerate([(both, b"a%file"), (alone, b"a"), (both, b"a%file")], 1):
+        new = tmp_path / f"{number}.idx"
+        with open_index(old) as before:
+            build(batches_of(paths), new, source="x", previous=before)
+            with open_index(new) as after:
+                changes = [(change.kind.value, change.path) for change in compare(before, after)]
+                numbers.append((before.resolve(b"a-000000"), after.resolve(name), changes))
+        old = new
+    came = [("gone", b"a"), ("added", b"a%file"), ("added", b"a"), ("added", b"a/b")]
+    went = [("added", b"a"), ("gone", b"a%file"), ("gone", b"a"), ("gone", b"a/b")]
+    assert numbers == [(3, 2, []), (3, 2, went), (3, 2, came)]
 
 
 def test_many_rows_with_equal_beginnings_beyond_the_key_limit(tmp_path: Path) -> None:

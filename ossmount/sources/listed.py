@@ -124,7 +124,8 @@ class ListedObjects:
             root, prefix = _base(self.base_uri)
             if not root.startswith("http"):
                 keys = [prefix + text for text in rows.keys] if prefix else rows.keys
-                return [root] * len(rows), keys, [text.encode() for text in rows.keys]
+                paths = [text.encode("utf-8", "surrogateescape") for text in rows.keys]
+                return [root] * len(rows), keys, paths
         alike = None if self.literal else _of_one_bucket(rows.keys)
         if alike is not None:
             return [alike[0]] * len(rows), alike[1], naming.paths(*alike)

@@ -35,7 +35,7 @@ from ossmount.sources.columns import (
     parse_count,
     parse_mtime,
 )
-from ossmount.sources.labels import label_fault
+from ossmount.sources.labels import label_fault, text_fault
 
 _BOM = b"\xef\xbb\xbf"
 _CHUNK = 1 << 20
@@ -200,6 +200,9 @@ def _table_row(cells: list[str], columns: Sequence[str]) -> Row:
 def row_of(cells: Mapping[str, str]) -> Row:
     """The row of cells by known column. Raises ValueError with the reason."""
     key, label = cells["key"], cells.get("label") or None
+    fault = text_fault("".join(cells.values()))
+    if fault is not None:
+        raise ValueError(fault)
     _check_key(key)
     if label is not None:
         _check_label(label)

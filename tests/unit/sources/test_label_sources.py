@@ -61,6 +61,7 @@ def test_sidecars() -> None:
         (b'{"c": true}', "the label is true, neither"),
         (b'{"c": "a/b"}', "contains '/'"),
         (b'{"c": ""}', "the label is empty"),
+        (rb'{"c": "\ud800"}', r"x\.json: '\\ud800' is half of a character"),
         (b"\xff", "s3://b/p/x.json: "),
         (b" " * (MAX_SIDECAR + 1), "no sidecar is that large"),
         (b"{}", "no file has a sidecar with a label: the last was looked for at s3://b/p/x.json"),

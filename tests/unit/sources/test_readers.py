@@ -79,6 +79,11 @@ def test_json_lines(tmp_path: Path) -> None:
     assert brief(read(tmp_path, text, MAP)) == FULL
 
 
+def test_a_path_of_bytes_that_are_no_utf8(tmp_path: Path) -> None:
+    row = rb'{"key": "\udcff", "size": 5, "etag": "e1"}'
+    assert [entry.path for entry in read(tmp_path, row)] == [b"\xff"]
+
+
 def test_parquet(tmp_path: Path) -> None:
     data = parquet(path=["a", "b"], category=["cat", None], bytes=[5, 6], tag=["e1", "e2"], other=[1, 2])
     assert brief(read(tmp_path, data, MAP)) == FULL
@@ -116,6 +121,9 @@ def test_a_plain_manifest_may_begin_with_a_brace(tmp_path: Path) -> None:
         (b'{"key": "a"}\n{"name": "b"}\n', None, 2, "no member 'key'"),
         (b'{"key": "a", "size": true}\n', None, 1, "neither text nor a number"),
         (b'{"key": "a", "size": -1}\n', None, 1, "negative"),
+        (rb'{"key": "a\ud800"}', None, 1, "half of a character"),
+        (rb'{"key": "a", "label": "\udfff"}', None, 1, "half of a character"),
+        (rb'{"key": "a", "etag": "\ud800"}', None, 1, "half of a character"),
         (b"a,b\n1,2\n", "key=c", 1, "no column 'c'"),
         (parquet(key=["a", "b"], size=[1, -1]), None, 2, "negative"),
         (parquet(key=["a", "b"], label=["x", "y/z"]), None, 2, "'/'"),

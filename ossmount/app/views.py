@@ -96,6 +96,8 @@ def resolved(settings: Settings) -> Settings:
     """
     if settings.view.view is None:
         return settings
+    if is_view_file(settings.view.view) and not settings.store.local_files:
+        raise SettingsError(f"the view {settings.view.view} may not be opened here", "name a saved view")
     saved = load_view(settings.view.view).options()
     values = {name: parse_value(name, text, settings.view.view) for name, text in saved.items()}
     tree = {name: values.pop(name) for name in sorted(values.keys() & {"layout", "unlabelled"})}
@@ -181,9 +183,14 @@ def derived_path(
     return directory / "indexes" / "views" / f"{digest}{SUFFIX}"
 
 
+def is_view_file(name: str) -> bool:
+    """Whether ``name`` is a path to a view, and not the name of a saved one."""
+    return "/" in name or name.endswith(".json")
+
+
 def view_path(name: str) -> Path:
     """The file of the view ``name``: itself where it is a path, else below the configuration directory."""
-    if "/" in name or name.endswith(".json"):
+    if is_view_file(name):
         return Path(name)
     base = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
     return Path(base) / "ossmount" / "views" / f"{name}.json"

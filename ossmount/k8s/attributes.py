@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
-from ossmount.config import ALL_OPTIONS, parse_value
+from ossmount.app.views import is_view_file
+from ossmount.config import ALL_OPTIONS, parse_bool, parse_value
 from ossmount.errors import SettingsError
 from ossmount.k8s.refusal import Code, Refusal
 from ossmount.uris import FILE_ROOT, parse_uri
@@ -50,7 +51,8 @@ LIMITS = {"workers": 16, "prefetchers": 16}
 IGNORED_FLAGS = frozenset({"ro", "noatime", "nodiratime", "nodev", "nosuid", "noexec", "relatime", "_netdev"})
 """Mount flags that ask nothing of a read-only file system."""
 
-LOCAL_NAMES = ("manifest", "objects", "base_uri")
+PLACES = ("manifest", "objects", "base_uri")
+"""Options whose text is a place: a URI, or else a path."""
 
 
 class Serve(StrEnum):
@@ -150,18 +152,39 @@ def _serve(text: str) -> Serve:
 
 
 def _checked(found: Wanted, policy: Policy) -> Wanted:
-    named = (*found.sources, *(found.options[name] for name in LOCAL_NAMES if name in found.options))
     if not found.sources and not {"manifest", "objects", "index"} & found.options.keys():
         raise _invalid(f"no source: set the volume attribute {SOURCE!r}, 'manifest', 'objects' or 'index'")
-    for place in named:
-        local = _is_local(place)
-        if local and found.serve is Serve.NODE and not policy.local_files:
-            raise _invalid(
-                f"{place!r} is a file of the node, and this driver reads none (csi --local-files allows it)"
-            )
-    if found.serve is Serve.NODE and "index" in found.options:
+    local = _paths(found)
+    if found.serve is not Serve.NODE:
+        return found
+    if local and not policy.local_files:
+        raise _invalid(
+            f"{local[0]!r} is a file of the node, and this driver reads none (csi --local-files allows it)"
+        )
+    if "index" in found.options:
+        _check_unwritten(found.options)
         found.options["index"] = str(_index_file(found.options["index"], policy))
     return found
+
+
+def _paths(found: Wanted) -> list[str]:
+    """Every local file that the volume would have read. Raises Refusal for a place that is none."""
+    options = found.options
+    places = [*found.sources, *(options[name] for name in PLACES if name in options)]
+    kind, _, table = options.get("label_from", "").partition(":")
+    if kind == "table":
+        places.append(table.partition("#")[0])
+    view = options.get("view", "")
+    return [*filter(_is_local, places), *([view] if is_view_file(view) else [])]
+
+
+def _check_unwritten(options: Mapping[str, str]) -> None:
+    """Refuses what would replace an index that belongs to the operator and that other volumes share."""
+    if parse_bool(options.get("rebuild", "false")) or "refresh" in options:
+        raise _invalid(
+            "volume attributes rebuild and refresh: an index of the node is only read; leave them out,"
+            " or name a source instead of the index"
+        )
 
 
 def _is_local(place: str) -> bool:

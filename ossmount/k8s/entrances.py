@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ossmount.k8s.attributes import Policy
 from ossmount.k8s.sidecar import Sidecar
 
 
@@ -26,6 +25,7 @@ def run_csi(
     environment: Mapping[str, str],
 ) -> int:
     """Runs the CSI driver until SIGTERM; see :class:`ossmount.k8s.server.Driver`."""
+    from ossmount.k8s.attributes import Policy
     from ossmount.k8s.server import Driver
 
     policy = Policy(local_files, index_dir)

@@ -22,7 +22,7 @@ from typing import IO, BinaryIO, cast
 from ossmount.errors import ObjectMissing, SourceError, StoreError
 from ossmount.model import ObjectId
 from ossmount.protocols import OpenStore
-from ossmount.uris import is_uri, join_uri, parse_uri
+from ossmount.uris import FILE_ROOT, is_uri, join_uri, parse_uri
 
 STANDARD_INPUT = "-"
 KEPT_INPUT_DIGEST_BYTES = 12
@@ -58,7 +58,10 @@ class TextFile:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The decompressed bytes from the beginning. Raises SourceError, also for errors while reading."""
+        """The decompressed bytes from the beginning. Raises SourceError, also for errors while reading.
+
+        SettingsError for a local file where ``open_store`` opens none.
+        """
         try:
             with self._raw() as raw:
                 compressed = raw.peek(2)[:2] == _GZIP_MAGIC
@@ -72,6 +75,8 @@ class TextFile:
 
     def _raw(self) -> io.BufferedReader:
         if self._copy is None and self._source != STANDARD_INPUT and not is_uri(self._source):
+            if not is_standard_input(self._source):
+                self._open_store(FILE_ROOT)  # who may open no local file by its URI opens none by its path
             return Path(self._source).open("rb")
         if self._copy is None:
             self._copy = self._fetch()

@@ -145,10 +145,14 @@ def test_store_that_is_away(driver: Plugin, s3_gateway: S3Server, bucket: dict[s
         {"manifest": "s3://bucket/list", "base-uri": "file:///etc/"},
         {"index": "/etc/passwd"},
         {"index": "../secret.ossidx"},
+        {"source": "s3://bucket/", "label-from": "table:/etc/passwd#key=a,label=b"},
+        {"source": "s3://bucket/", "view": "/etc/passwd"},
     ],
 )
 def test_files_of_the_node_are_not_shown(driver: Plugin, context: dict[str, str]) -> None:
-    assert refused(driver, context).code == "INVALID_ARGUMENT"
+    failed = refused(driver, context)
+    assert failed.code == "INVALID_ARGUMENT"
+    assert "root:" not in failed.details + driver.log
 
 
 def test_a_manifest_cannot_lead_to_files_of_the_node(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ossmount.errors import BucketMissing, ObjectChanged, ObjectMissing, StoreUnavailable
 from ossmount.model import ListPage, ObjectId, ObjectInfo
+from ossmount.uris import FILE_ROOT
 
 Fault = Callable[[str, str], None]
 """``fault(verb, key)`` is called before every request and may raise; verbs: LIST, HEAD, GET."""
@@ -152,8 +153,8 @@ class MemoryStore:
 
 
 def opener(*stores: MemoryStore) -> Callable[[str], MemoryStore]:
-    """An ``OpenStore`` that knows ``stores`` and no other."""
-    by_uri = {store.uri: store for store in stores}
+    """An ``OpenStore`` that knows ``stores`` and no other but local files, which it allows to be read."""
+    by_uri = {FILE_ROOT: MemoryStore(FILE_ROOT, {}), **{store.uri: store for store in stores}}
 
     def open_store(uri: str) -> MemoryStore:
         if uri not in by_uri:

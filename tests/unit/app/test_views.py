@@ -158,6 +158,16 @@ def test_a_missing_view_is_named(tmp_path: Path) -> None:
         views.resolved(options(tmp_path, view="none"))
 
 
+def test_a_file_is_no_view_where_no_local_files_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text("one word")
+    views.view_create("saved", options(tmp_path, suffix=".jpg"))
+    closed = options(tmp_path, local_files=False)
+    for name in (tmp_path / "secret.json", "secret.json"):
+        with pytest.raises(SettingsError, match=r"may not be opened here; name a saved view$"):
+            views.resolved(replace(closed, view=replace(closed.view, view=str(name))))
+    assert views.resolved(replace(closed, view=replace(closed.view, view="saved"))).view.suffix == ".jpg"
+
+
 def test_nothing_left_is_one_line_and_no_file(tree: str, tmp_path: Path) -> None:
     with pytest.raises(EmptySource, match=r"no file of .* is left by --include \*\.gif"):
         choose([tree], options(tmp_path, include="*.gif"))

@@ -19,6 +19,7 @@ from ossmount.config import SourceSettings
 from ossmount.errors import EmptySource, ManifestError, SettingsError, SourceError
 from ossmount.model import Entry
 from ossmount.sources import open_source
+from ossmount.uris import FILE_ROOT
 from tests.support.memory_store import MemoryStore, opener
 
 OBJECTS = {key: key.encode() for key in ("a b+c.jpg", "t/é%2E.jpg", "t/s3://x", "t/u/1\n", "t2/x")}
@@ -146,6 +147,23 @@ def test_errors_name_part_and_line(tmp_path: Path, part: bytes, line: int, word:
         read(local(tmp_path, part), MemoryStore("s3://src"))
     assert caught.value.place.endswith("1.part")
     assert caught.value.line == line
+
+
+def test_one_on_a_web_server_does_not_lead_to_local_files(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("one word\n")
+    place = local(tmp_path, b"").replace(str(tmp_path), "https://h")
+    manifest = (tmp_path / "manifest.json").read_text().replace("x/data/1.part", f"{tmp_path}/secret")
+    server = MemoryStore("https://h", {"manifest.json": manifest.encode()})
+
+    def open_store(uri: str) -> MemoryStore:
+        if uri == FILE_ROOT:
+            raise SettingsError("may not be opened here")
+        return server
+
+    source = open_source(None, SourceSettings(manifest=place), open_store)
+    with pytest.raises(SettingsError) as caught:
+        list(source.batches(lambda _: None))
+    assert str(caught.value) == "may not be opened here"
 
 
 def test_other_faults(tmp_path: Path) -> None:

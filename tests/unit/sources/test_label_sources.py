@@ -12,6 +12,7 @@ from ossmount.config import SourceSettings
 from ossmount.errors import AccessDenied, OssmountError, SettingsError, SourceError
 from ossmount.sources import open_source
 from ossmount.sources.label_sources import MAX_SIDECAR, sidecar_key
+from ossmount.uris import FILE_ROOT
 from tests.support.memory_store import MemoryStore, opener
 
 
@@ -167,6 +168,22 @@ def test_bad_tables(tmp_path: Path, text: str, reason: str) -> None:
 def test_bad_options(text: str, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
         labels(FILES, text)
+
+
+def test_a_table_is_no_way_to_local_files_where_there_is_none(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("one word\n")
+    store = MemoryStore("s3://b", {"p/x": b""})
+
+    def open_store(uri: str) -> MemoryStore:
+        if uri == FILE_ROOT:
+            raise SettingsError("may not be opened here")
+        return store
+
+    for place in (tmp_path / "secret", f"file://{tmp_path}/secret"):
+        source = open_source("s3://b/p/", SourceSettings(label_from=f"table:{place}"), open_store)
+        with pytest.raises(SettingsError) as caught:
+            list(source.batches(lambda _: None))
+        assert str(caught.value) == "may not be opened here"
 
 
 def test_a_label_of_the_source_stays_where_none_is_found(tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""What the author of a Pod may ask for: nothing that reads, writes or shows what belongs to the node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ossmount.k8s.attributes import Policy, wanted
+from ossmount.k8s.refusal import Code, Refusal
+
+BUCKET = {"source": "s3://mine/train/"}
+SHARED = {"source": "s3://mine/train/", "index": "shared.ossidx"}
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Policy:
+    """Of an operator who shares one index and no other file."""
+    (tmp_path / "shared.ossidx").touch()
+    return Policy(index_dir=tmp_path)
+
+
+def refusal(context: dict[str, str], policy: Policy) -> str:
+    with pytest.raises(Refusal) as refused:
+        wanted(context, (), policy)
+    assert refused.value.code is Code.INVALID_ARGUMENT
+    return refused.value.message
+
+
+OF_THE_NODE = [
+    {"source": "/etc/"},
+    {"source": "a=file:///etc/"},
+    {"manifest": "FILE:///etc/passwd"},
+    {**BUCKET, "label-from": "table:/etc/passwd"},
+    {**BUCKET, "label-from": "table:/etc/passwd#key=a,label=b"},
+    {**BUCKET, "label-from": "table:file:///etc/passwd"},
+    {**BUCKET, "label-from": "table:passwd#key=a"},
+    {**BUCKET, "view": "/dev/zero"},
+    {**BUCKET, "view": "../passwd"},
+    {**BUCKET, "view": "passwd.json"},
+    {**BUCKET, "view": "s3://mine/view.json"},
+]
+
+
+@pytest.mark.parametrize("context", OF_THE_NODE, ids=str)
+def test_files_of_the_node_are_not_read(context: dict[str, str], policy: Policy) -> None:
+    assert "is a file of the node" in refusal(context, policy)
+    assert wanted(context, (), Policy(local_files=True)).options.keys() <= {"manifest", "label_from", "view"}
+    wanted({**context, "serve": "sidecar"}, (), policy)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"rebuild": "true"}, {"rebuild": ""}, {"refresh": "10m"}, {"refresh": "1s", "rebuild": "no"}]
+)
+def test_an_index_of_the_node_is_only_read(asked: dict[str, str], policy: Policy) -> None:
+    assert "is only read" in refusal(SHARED | asked, policy)
+    assert wanted(BUCKET | asked, (), policy).sources == ("s3://mine/train/",)
+
+
+def test_standard_input_is_nobodys(policy: Policy) -> None:
+    for serve in ("node", "sidecar"):
+        assert "standard input" in refusal({**BUCKET, "label-from": "table:-", "serve": serve}, policy)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"label-from": "parent"},
+        {"label-from": "sidecar:labels/{stem}.json:category"},
+        {"label-from": "table:s3://mine/labels.tsv#key=file,label=kind"},
+        {"view": "ninety"},
+        {"rebuild": "true"},
+    ],
+)
+def test_what_leads_to_no_file_of_the_node(options: dict[str, str], policy: Policy) -> None:
+    assert list(wanted(BUCKET | options, (), policy).options.values()) == list(options.values())
+
+
+def test_an_index_of_the_operator(policy: Policy, tmp_path: Path) -> None:
+    found = wanted({**SHARED, "rebuild": "false", "layout": "labels"}, (), policy)
+    assert found.options["index"] == str(tmp_path / "shared.ossidx")

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ossmount import index
-from ossmount.app.indexes import build_index
+from ossmount.app.indexes import build_index, cache_directory
 from ossmount.app.recipe import from_recipe
 from ossmount.app.views import parts_of
 from ossmount.config import Settings
-from ossmount.errors import IndexFileError
+from ossmount.errors import IndexFileError, SettingsError
 from ossmount.index import Change, ChangeKind, LmdbIndex
 from ossmount.protocols import Report
 
@@ -107,7 +107,19 @@ def _refresh_bases(uris: list[str], settings: Settings, report: Report) -> None:
     """A view is made of other indexes: they are brought up to date first."""
     for part in parts_of(uris):
         if part.file is not None:
+            _check_base(part.file, settings)
             refresh_index(part.file.absolute(), settings, report)
+
+
+def _check_base(path: Path, settings: Settings) -> None:
+    """Raises SettingsError where no local files may be opened and this one is not a mount's own."""
+    if settings.store.local_files:
+        return
+    kept = cache_directory(settings.cache) / "indexes"
+    if not path.resolve().is_relative_to(kept.resolve()):
+        raise SettingsError(
+            f"{path} may not be opened here", "refresh it where it was made: ossmount index refresh"
+        )
 
 
 @contextlib.contextmanager

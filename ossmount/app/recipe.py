@@ -31,6 +31,9 @@ _NOT_RECORDED = frozenset({"index", "rebuild", "size_concurrency"})
 _PLACES = frozenset({"manifest", "objects", "base_uri", "credentials_file"})
 """Options that may be local paths: recorded as absolute ones."""
 
+_IDENTITIES = frozenset({"credentials_file", "profile", "ecs_ram_role"})
+"""Options by which a store is asked in the name of the machine."""
+
 _TABLE = "table:"
 """Begins a ``label_from`` that names a file (see ``sources.label_sources``)."""
 
@@ -49,9 +52,11 @@ def from_recipe(recipe: Mapping[str, str], now: Settings, place: str) -> tuple[l
 
     How to reach the store may be said anew: there ``now`` wins where it is not at the default. What shapes
     the tree is the recipe's alone, for ``now`` may speak of a view upon it. Raises SettingsError where the
-    index does not tell what it was made from, or that is gone.
+    index does not tell what it was made from, or that is gone, or may not be done here.
     """
     known = {name: text for name, text in recipe.items() if name in ALL_OPTIONS}
+    if not now.store.local_files:
+        known = _of_anybody(known, place)
     recorded = compose({name: parse_value(name, text, place) for name, text in known.items()})
     settings = _merged(recorded, now)
     uris = json.loads(recipe.get(SOURCES, "[]"))
@@ -66,6 +71,19 @@ def from_recipe(recipe: Mapping[str, str], now: Settings, place: str) -> tuple[l
             "build or mount it again",
         )
     return uris, settings
+
+
+def _of_anybody(known: Mapping[str, str], place: str) -> dict[str, str]:
+    """What is done of a recipe where no local files may be opened: an index in a store may be anybody's.
+
+    It runs no program, and credentials are this mount's own. Raises SettingsError.
+    """
+    if "manifest_parser" in known:
+        raise SettingsError(
+            f"{place} was made with --manifest-parser, and no such program may run here",
+            "refresh it where it was made: ossmount index refresh",
+        )
+    return {name: text for name, text in known.items() if name not in _IDENTITIES}
 
 
 def _told(settings: Settings) -> Iterator[tuple[str, Any]]:

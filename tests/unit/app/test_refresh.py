@@ -222,6 +222,36 @@ def test_recipe_that_cannot_be_repeated(recipe: dict[str, str]) -> None:
         from_recipe(recipe, Settings(), "x.ossidx")
 
 
+CLOSED = compose({"local_files": False})
+"""Of a mount for somebody else, whose index anybody may have pushed."""
+
+
+def test_recipe_of_anybody_runs_no_program() -> None:
+    recipe = {"manifest": "s3://b/m", "manifest_parser": "pickle:load"}
+    with pytest.raises(SettingsError, match="made with --manifest-parser"):
+        from_recipe(recipe, CLOSED, "x.ossidx")
+    assert from_recipe(recipe, Settings(), "x.ossidx")[1].source.manifest_parser == "pickle:load"
+
+
+def test_recipe_of_anybody_takes_no_identity() -> None:
+    recorded = {"credentials_file": "/etc/keys", "profile": "p", "ecs_ram_role": "r", "local_files": "true"}
+    recipe = recipe_of(["s3://b/p/"], Settings()) | recorded
+    own = compose({"local_files": False, "credentials_file": "/own"})
+    assert from_recipe(recipe, own, "x.ossidx")[1].store == own.store
+
+
+def test_recipe_of_anybody_leads_to_no_other_index(source: Path, index: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "cache" / "indexes"
+    kept.mkdir(parents=True)
+    view, before = kept / "view.ossidx", index.read_bytes()
+    build_index([str(index)], view, Settings(), silent)
+    alter(source)
+    closed = compose({"local_files": False, "cache_dir": str(tmp_path / "cache")})
+    with pytest.raises(SettingsError, match=r"x\.ossidx may not be opened here"):
+        refresh_index(view, closed, silent)
+    assert index.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("given", "recorded"),
     [

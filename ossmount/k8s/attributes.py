@@ -43,7 +43,11 @@ REFUSED = {
     "clean": "the driver cleans dead mounts by itself",
     "metrics_listen": "it would open a port of the node",
 }
-"""Options that no volume may set, and why. Names that ``config`` does not have (yet) do no harm."""
+"""Options that no volume served by the node may set, and why. Names that ``config`` does not have (yet) do
+no harm."""
+
+REFUSED_TO_SIDECARS = frozenset({"clean"})
+"""Those of them that no other volume may set either: what else they name is the Pod's own in a sidecar."""
 
 LIMITS = {"workers": 16, "prefetchers": 16}
 """Processes that one volume may ask for: more help nobody, and the node is shared."""
@@ -87,13 +91,13 @@ class Wanted:
 def wanted(context: Mapping[str, str], flags: Iterable[str], policy: Policy) -> Wanted:
     """What ``context`` (volume attributes) and ``flags`` (mountOptions) ask for. Raises Refusal."""
     own = {key: value for key, value in context.items() if not key.startswith(KUBERNETES_PREFIX)}
+    serve = _serve(own.get(SERVE, Serve.NODE))
     options: dict[str, str] = {}
     for key, value in [*own.items(), *_flag_words(flags)]:
         if key not in OWN_ATTRIBUTES:
-            name = _option_name(key)
+            name = _option_name(key, serve)
             _check_value(name, key, value)
             options[name] = value
-    serve = _serve(own.get(SERVE, Serve.NODE))
     found = Wanted(
         sources=(own[SOURCE],) if own.get(SOURCE) else (),
         options=options,
@@ -123,9 +127,9 @@ def _flag_words(flags: Iterable[str]) -> list[tuple[str, str]]:
     return words
 
 
-def _option_name(key: str) -> str:
+def _option_name(key: str, serve: Serve) -> str:
     name = key.replace("-", "_")
-    if name in REFUSED:
+    if name in (REFUSED if serve is Serve.NODE else REFUSED_TO_SIDECARS):
         raise _invalid(f"volume attribute {key!r} may not be set: {REFUSED[name]}")
     if name in ALL_OPTIONS:
         return name

@@ -10,6 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from ossmount.config import from_environment
 from tests.support.programs import ROOT, output_of, program
 
 DOCKERFILE = ROOT / "packaging/docker/Dockerfile"
@@ -72,6 +73,13 @@ def test_only_what_nobody_needs_is_taken_away(tmp_path: Path) -> None:
         (packages / name).touch()
     output_of("sh", "-ec", trimming(tmp_path))
     assert {str(path.relative_to(packages)) for path in packages.rglob("*") if path.is_file()} == kept
+
+
+def test_the_image_sets_no_option() -> None:
+    """Whoever runs it inherits its variables, and a sidecar's own choice counts less than an option's."""
+    variables = dict(re.findall(r"\b(OSSMOUNT_\w+)=(\S+)", DOCKERFILE.read_text()))
+    assert variables.keys() == {"OSSMOUNT_RUNTIME_DIR"}
+    assert from_environment(variables) == {}
 
 
 def test_the_image_is_nobodys() -> None:

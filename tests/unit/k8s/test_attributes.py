@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ossmount.k8s.attributes import Policy, wanted
+from ossmount.config import ALL_OPTIONS
+from ossmount.k8s.attributes import REFUSED, REFUSED_TO_SIDECARS, Policy, wanted
 from ossmount.k8s.refusal import Code, Refusal
 
 BUCKET = {"source": "s3://mine/train/"}
@@ -55,6 +56,18 @@ def test_files_of_the_node_are_not_read(context: dict[str, str], policy: Policy)
 def test_an_index_of_the_node_is_only_read(asked: dict[str, str], policy: Policy) -> None:
     assert "is only read" in refusal(SHARED | asked, policy)
     assert wanted(BUCKET | asked, (), policy).sources == ("s3://mine/train/",)
+
+
+@pytest.mark.parametrize("name", sorted((REFUSED.keys() & ALL_OPTIONS.keys()) - REFUSED_TO_SIDECARS))
+def test_what_a_sidecar_names_is_the_pods_own(name: str, policy: Policy) -> None:
+    key, text = name.replace("_", "-"), "true" if name == "local_files" else "/big"
+    assert "may not be set" in refusal({**BUCKET, key: text}, policy)
+    assert wanted({**BUCKET, key: text, "serve": "sidecar"}, (), policy).options == {name: text}
+
+
+def test_what_nobody_may_set(policy: Policy) -> None:
+    for serve in ("node", "sidecar"):
+        assert "may not be set" in refusal({**BUCKET, "clean": "true", "serve": serve}, policy)
 
 
 def test_standard_input_is_nobodys(policy: Policy) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,11 @@ class Option:
     parse: Callable[[str], Any] = str
     metavar: str = ""
     choices: tuple[str, ...] = ()
+
+    @property
+    def takes_words(self) -> bool:
+        """Whether the text is any words, with commas between them."""
+        return self.metavar.endswith(",...") and "=" not in self.metavar
 
 
 def option(
@@ -335,8 +340,28 @@ def from_table(table: Mapping[str, Any], place: str) -> dict[str, Any]:
         name = key.replace("-", "_")
         if name not in ALL_OPTIONS:
             raise SettingsError(f"{place}: unknown key {key!r}", "see 'ossmount mount --help'")
-        values[name] = parse_value(name, str(value), f"{place}: {key}")
+        values[name] = parse_value(name, _text(name, value, f"{place}: {key}"), f"{place}: {key}")
     return values
+
+
+def join_words(words: Sequence[str]) -> str:
+    """Words with commas between them; ``\\,`` is a comma and ``\\\\`` a backslash."""
+    return ",".join(word.replace("\\", "\\\\").replace(",", "\\,") for word in words)
+
+
+def _text(name: str, value: Any, origin: str) -> str:
+    """A value of TOML as the text that another place would have. Raises SettingsError."""
+    opt = ALL_OPTIONS[name]
+    if opt.parse is parse_mode and not isinstance(value, str):
+        # 0o555 comes as 365: TOML does not tell in which base a number was written.
+        remedy = f'write octal digits in quotes: {name.replace("_", "-")} = "0555"'
+        raise SettingsError(f"{origin}: {value!r} may be of any base", remedy)
+    if opt.takes_words and isinstance(value, list) and all(isinstance(word, str) for word in value):
+        return join_words(value)
+    if isinstance(value, str | bool | int | float):
+        return str(value)
+    what = "texts in a list" if opt.takes_words else "one value"
+    raise SettingsError(f"{origin}: {value!r} is not {what}", "see 'ossmount mount --help'")
 
 
 def compose(*layers: Mapping[str, Any]) -> Settings:

@@ -14,12 +14,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from ossmount.config import ViewSettings
+from ossmount.config import ViewSettings, join_words
 from ossmount.errors import SettingsError
 from ossmount.sources.globs import compile_globs
 from ossmount.sources.labels import label_fault
@@ -128,7 +127,7 @@ def view_of(settings: ViewSettings, layout: str = "keys", unlabelled: str = "kee
 
 
 def split_words(text: str | None) -> tuple[str, ...]:
-    """The texts between commas; ``\\,`` is a comma and ``\\\\`` a backslash. None is no text at all."""
+    """The texts that :func:`ossmount.config.join_words` put together. None is no text at all."""
     if text is None:
         return ()
     words = [""]
@@ -138,11 +137,6 @@ def split_words(text: str | None) -> tuple[str, ...]:
         else:
             words[-1] += piece[-1]
     return tuple(words)
-
-
-def join_words(words: Sequence[str]) -> str:
-    """What :func:`split_words` takes apart again."""
-    return ",".join(word.replace("\\", "\\\\").replace(",", "\\,") for word in words)
 
 
 def parse_view(text: str, place: str) -> ViewDescription:

@@ -34,7 +34,8 @@ Document = dict[str, Any]
 EVERYTHING = {
     "rbac": {"openshift": True},
     "tokenRequests": [{"audience": "sts.amazonaws.com", "expirationSeconds": 3600}],
-    "options": {"cache-size": "1T", "workers": 4, "push": False, "max-bytes": 1073741824},
+    "options": {"cache-size": "1T", "workers": 4, "push": False, "max-bytes": 1073741824}
+    | {"max-request-rate": 0.5, "file-mode": "0440"},
     "indexes": {"volume": {"persistentVolumeClaim": {"claimName": "indexes", "readOnly": True}}},
     "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"}},
     "imagePullSecrets": [{"name": "registry"}],
@@ -92,6 +93,8 @@ def test_the_rendered_chart_is_valid(values: dict[str, Any], tmp_path: Path, ind
     [
         {"options": {"cache-siz": "1T"}},
         {"options": {"manifest-parser": "os:system"}},
+        {"options": {"file-mode": 288}},
+        {"options": {"dir-mode": "r-x"}},
         {"driverName": "Not a name"},
         {"image": {"repository": "x", "tag": "latest"}},
         {"registrar": {"image": "registry.example.com/registrar"}},
@@ -123,6 +126,7 @@ def test_options_become_variables(tmp_path: Path) -> None:
     assert values["OSSMOUNT_CACHE_SIZE"] == "1T"
     assert values["OSSMOUNT_MAX_BYTES"] == "1073741824"
     assert values["OSSMOUNT_PUSH"] == "false"
+    assert (values["OSSMOUNT_MAX_REQUEST_RATE"], values["OSSMOUNT_FILE_MODE"]) == ("0.5", "0440")
 
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from typing import Any
 
 import pytest
@@ -142,10 +143,36 @@ def test_a_bad_variable_is_named() -> None:
         ({"cache_size": 4096}, {"cache_size": 4096}),
         ({"push": False, "read-deadline": 1.5}, {"push": False, "read_deadline": 1.5}),
         ({"file-mode": "0400"}, {"file_mode": 0o400}),
+        ({"label": ["cat", "dog"], "suffix": [".jpg"]}, {"label": "cat,dog", "suffix": ".jpg"}),
+        ({"include": ["a,b", "c\\d"], "exclude": "x,y"}, {"include": r"a\,b,c\\d", "exclude": "x,y"}),
     ],
 )
 def test_tables(table: dict[str, Any], values: dict[str, Any]) -> None:
     assert from_table(table, "c.toml") == values
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("dir-mode = 0o555", r'^c\.toml: dir-mode: 365 may be .* in quotes: dir-mode = "0555"$'),
+        ("file-mode = 400", "file-mode: 400 may be of any base"),
+        ("label = [1, 2]", r"label: \[1, 2\] is not texts in a list"),
+        ("include = {a = 1}", "is not texts in a list"),
+        ('profile = ["a"]', r"profile: \['a'\] is not one value"),
+        ('split = ["train=0.9", "val=0.1"]', "is not one value"),
+        ("columns = {key = 'path'}", "is not one value"),
+        ("region = 2020-01-01", "is not one value"),
+    ],
+)
+def test_values_of_toml_that_are_none(line: str, says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        from_table(tomllib.loads(line), "c.toml")
+
+
+def test_options_that_take_words() -> None:
+    assert {name for name, opt in ALL_OPTIONS.items() if opt.takes_words} == {
+        *("include", "exclude", "label", "suffix")
+    }
 
 
 def test_an_unknown_key_is_named() -> None:

@@ -36,3 +36,14 @@ capabilities:
   drop:
     - ALL
 {{- end -}}
+
+{{- /* A value as text. Every number of a file of values is a float, and a large one would get an exponent. */ -}}
+{{- define "ossmount.text" -}}
+{{- $value := . -}}
+{{- if kindIs "float64" . -}}
+{{- if eq . (floor .) -}}
+{{- $value = int64 . -}}
+{{- end -}}
+{{- end -}}
+{{- toString $value -}}
+{{- end -}}

@@ -109,13 +109,25 @@ class Volumes:
 
     def _problem(self, record: Record) -> str | None:
         """Why a published volume has to be mounted anew, None where it need not."""
+        record, problem = self._judged(record)
         way, target = self._ways[record.serve], Path(record.target)
-        problem = way.problem(record)
         if problem is not None or mounted_at(target) is None:
             return problem or "the mount is gone"
         if way.answers(record) and self._prober.ask(target)[0] is Condition.DEAD:
             return "the mount is dead"
         return None
+
+    def _judged(self, record: Record) -> tuple[Record, str | None]:
+        """The record as it is by now, and why its volume does not serve and will not.
+
+        No offer waits any more once the sidecar has fetched it: another record says so then.
+        """
+        way = self._ways[record.serve]
+        problem = way.problem(record)
+        if problem is None or record.phase is not Phase.OFFERED:
+            return record, problem
+        now = self._state.read(record.target) or record
+        return now, way.problem(now)
 
     def _claim(self, record: Record) -> None:
         """Remembers what is about to be done, unless the volume's other targets forbid it."""
@@ -184,8 +196,8 @@ class Volumes:
         record = self._state.read(target)
         if record is None or record.volume_id != volume_id:
             raise Refusal(Code.NOT_FOUND, f"volume {volume_id!r} is not published at {path}")
+        record, problem = self._judged(record)
         way = self._ways[record.serve]
-        problem = way.problem(record)
         if problem is None and mounted_at(Path(target)) is None:
             problem = "the mount is gone"
         if problem is not None:

@@ -1,0 +1,94 @@
+"""What a repeated call finds, where the sidecar or the end of the driver comes between two of its steps."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ossmount.k8s.attributes import Policy, Serve
+from ossmount.k8s.exchange import SOCKET, VOLUMES, Offer
+from ossmount.k8s.folder import folders
+from ossmount.k8s.offers import Offers, Place
+from ossmount.k8s.publication import Publication
+from ossmount.k8s.serving import ServeByNode, ServeBySidecar
+from ossmount.k8s.state import Phase, Record, State
+from ossmount.k8s.volumes import Volumes
+
+CONTEXT = {"source": "s3://bucket/train/", "serve": "sidecar"}
+
+
+def publication(target: Path) -> Publication:
+    mode = "SINGLE_NODE_READER_ONLY"
+    return Publication("v", str(target), mode, True, "", (), CONTEXT, {}, {})
+
+
+class FetchedMeanwhile(State):
+    """Right after it was read for the first time, the record is no longer true: the sidecar came."""
+
+    came = False
+
+    def read(self, target: str) -> Record | None:
+        record = super().read(target)
+        if not self.came and record is not None:
+            self.came = True
+            fetch(Place.of(target))
+        return record
+
+
+def fetch(place: Place) -> None:
+    """As the sidecar does, to the end of the message."""
+    folder = folders(place.empty_dir, VOLUMES, place.volume)
+    with folder as own, socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(own.path(SOCKET))
+        _, descriptors, _, _ = socket.recv_fds(connection, 4096, 4)
+        while connection.recv(4096):
+            pass
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+@pytest.fixture
+def offers() -> Iterator[Offers]:
+    made = Offers(os.geteuid())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def offered(tmp_path: Path, offers: Offers, monkeypatch: pytest.MonkeyPatch) -> tuple[Volumes, State, Path]:
+    """A volume whose descriptor waits; the kernel's part of its mount is left out."""
+    pod = tmp_path / "pod" / "volumes"
+    target = pod / "kubernetes.io~csi" / "data" / "mount"
+    (pod / "kubernetes.io~empty-dir" / "ossmount-tmp").mkdir(parents=True)
+    monkeypatch.setattr("ossmount.k8s.volumes.mounted_at", lambda _: SimpleNamespace(filesystem="another"))
+    state = FetchedMeanwhile(tmp_path / "state")
+    digest = publication(target).arguments()
+    record = Record("v", str(target), digest, "", Serve.SIDECAR, phase=Phase.OFFERED)
+    state.write(record)
+    place = Place.of(str(target))
+    place.make(offers.sidecar)
+    device = os.open(os.devnull, os.O_RDONLY)
+    handed = replace(record, phase=Phase.PUBLISHED)
+    offers.make(str(target), place, Offer("data", (), {}), device, lambda: state.write(handed))
+    node = ServeByNode(tmp_path / "secrets", {}, Policy())
+    return Volumes(state, Policy(), node, ServeBySidecar(offers)), state, target
+
+
+def test_a_sidecar_that_fetches_while_publish_is_repeated(offered: tuple[Volumes, State, Path]) -> None:
+    volumes, state, target = offered
+    volumes.publish(publication(target))
+    found = state.read(str(target))
+    assert found is not None
+    assert found.phase is Phase.PUBLISHED, "nothing was undone"
+
+
+def test_a_sidecar_that_fetches_while_statistics_are_asked(offered: tuple[Volumes, State, Path]) -> None:
+    volumes, _, target = offered
+    report = volumes.report("v", str(target))
+    assert (report.abnormal, report.message) == (False, "waiting for the sidecar")

@@ -46,6 +46,7 @@ class ServeByNode:
         self._secrets = secrets
         self._environment = base_environment(environment)
         self._policy = policy
+        self._ending = os.eventfd(0)
 
     def __repr__(self) -> str:
         return f"<ServeByNode secrets={self._secrets}>"
@@ -61,6 +62,7 @@ class ServeByNode:
             files.environment(self._environment, directory, directory),
             started=lambda process: _remember(state, record, Phase.PUBLISHING, process),
             serving=lambda process: _remember(state, record, Phase.PUBLISHED, process),
+            given_up=self._ending,
         )
 
     def _options(self, record: Record) -> dict[str, str]:
@@ -107,7 +109,8 @@ class ServeByNode:
             secrets.remove_folder(digest(record.target))
 
     def close(self) -> None:
-        """The processes stay."""
+        """The processes stay, but for those that do not serve yet: who waits for one gives up."""
+        os.eventfd_write(self._ending, 1)
 
     def _directory(self, record: Record) -> Path:
         return self._secrets / digest(record.target)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import selectors
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,12 +51,13 @@ def start(
     started: Callable[[Identity], None] = lambda _: None,
     serving: Callable[[Identity], None] = lambda _: None,
     descriptor: int | None = None,
+    given_up: int | None = None,
 ) -> Identity:
     """Starts the process, waits until it serves, and lets it go on; gives its identity.
 
     ``started`` is called as soon as there is a process, ``serving`` when it serves and has not been let go.
-    ``descriptor`` is inherited under the same number. Raises what kept it from serving (OssmountError),
-    and what the callbacks raise; the process is dead then.
+    ``descriptor`` is inherited under the same number. When ``given_up`` can be read nobody waits any more.
+    Raises what kept it from serving (OssmountError), and what the callbacks raise; the process is dead then.
     """
     command_reader, command_writer = os.pipe2(os.O_CLOEXEC)
     answer_reader, answer_writer = os.pipe2(os.O_CLOEXEC)
@@ -68,7 +70,7 @@ def start(
     try:
         started(process)
         _write(command_writer, job.line())
-        _hear(answer_reader, pid)
+        _hear(answer_reader, pid, given_up)
         serving(process)
         _write(command_writer, b"\n")
     except BaseException:
@@ -101,8 +103,14 @@ def _write(descriptor: int, text: bytes) -> None:
         raise MountError("the mount's process died before it served", "see the driver's log") from None
 
 
-def _hear(descriptor: int, pid: int) -> None:
+def _hear(descriptor: int, pid: int, given_up: int | None) -> None:
     """Waits for the line that says how it went. Raises OssmountError."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        if given_up is not None:
+            selector.register(given_up, selectors.EVENT_READ)
+        if descriptor not in {key.fd for key, _ in selector.select()}:
+            raise MountError("the driver ended before the mount served", "the next driver is asked again")
     with os.fdopen(os.dup(descriptor), "rb") as stream:
         line = stream.readline()
     if not line:

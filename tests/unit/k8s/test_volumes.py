@@ -11,10 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from ossmount.errors import MountError
 from ossmount.k8s.attributes import Policy, Serve
 from ossmount.k8s.exchange import SOCKET, VOLUMES, Offer
 from ossmount.k8s.folder import folders
 from ossmount.k8s.offers import Offers, Place
+from ossmount.k8s.processes import is_alive
 from ossmount.k8s.publication import Publication
 from ossmount.k8s.serving import ServeByNode, ServeBySidecar
 from ossmount.k8s.state import Phase, Record, State
@@ -51,6 +53,30 @@ def fetch(place: Place) -> None:
             pass
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def test_who_waits_for_a_mount_gives_up_when_the_driver_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o700)
+    monkeypatch.setattr("sys.executable", str(program))
+    node = ServeByNode(tmp_path / "secrets", os.environ, Policy())
+
+    class EndingOnceStarted(State):
+        def write(self, record: Record) -> Record:
+            node.close()
+            return super().write(record)
+
+    state = EndingOnceStarted(tmp_path / "state")
+    record = Record("v", str(tmp_path / "mount"), "", "")
+    with pytest.raises(MountError, match="the driver ended before the mount served"):
+        node.mount(record, None, state)
+    found = state.read(record.target)
+    assert found is not None
+    assert found.process is not None
+    assert not is_alive(found.process)
 
 
 @pytest.fixture

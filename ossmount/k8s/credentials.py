@@ -49,6 +49,9 @@ _KEPT_AWS = (
 )
 """Variables that say where things are, not who asks."""
 
+_WHO_ASKS = ("OSSMOUNT_PROFILE", "OSSMOUNT_CREDENTIALS_FILE", "OSSMOUNT_ECS_RAM_ROLE")
+"""Options that say who asks, as variables."""
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -139,7 +142,7 @@ def environment(base: Mapping[str, str], directory: Path, own: Path) -> dict[str
     kept = {
         name: value
         for name, value in base.items()
-        if not name.startswith(("AWS_", "OSS_")) or name in _KEPT_AWS
+        if not name.startswith(("AWS_", "OSS_", *_WHO_ASKS)) or name in _KEPT_AWS
     }
     kept |= {
         "AWS_EC2_METADATA_DISABLED": "true",

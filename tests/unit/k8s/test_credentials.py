@@ -39,8 +39,9 @@ def written(directory: Path, secrets: dict[str, str], tokens: str = "", role: st
     """The environment that a volume's process gets, out of one with keys of the node."""
     with Folder.open(directory) as folder:
         write(credentials_of(secrets, tokens, role), folder)
+    options_of_the_node = {"OSSMOUNT_PROFILE": "p", "OSSMOUNT_ECS_RAM_ROLE": "r", "OSSMOUNT_WORKERS": "1"}
     node = {"PATH": os.environ["PATH"], "AWS_ACCESS_KEY_ID": "of-the-node", "AWS_REGION": "eu-1"}
-    return environment(node, directory, directory)
+    return environment(node | options_of_the_node, directory, directory)
 
 
 def test_boto3_sees_renewed_keys_after_a_minute(directory: Path) -> None:
@@ -61,6 +62,7 @@ def test_a_volume_with_keys_never_uses_those_of_the_node(directory: Path) -> Non
     assert "AWS_ACCESS_KEY_ID" not in variables
     assert variables["AWS_EC2_METADATA_DISABLED"] == "true"
     assert variables["AWS_REGION"] == "eu-1"
+    assert [name for name in variables if name.startswith("OSSMOUNT_")] == ["OSSMOUNT_WORKERS"]
     assert json.loads(Path(options(directory)["credentials_file"]).read_text())["AccessKeySecret"] == "secret"
 
 

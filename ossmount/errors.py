@@ -16,6 +16,7 @@
     │   ├── ObjectChanged
     │   ├── BucketMissing
     │   ├── AccessDenied
+    │   ├── Unlistable                its listing cannot be followed
     │   ├── StoreUnavailable          may pass: retried
     │   │   └── Throttled
     │   └── DeadlineExceeded
@@ -130,6 +131,10 @@ class BucketMissing(StoreError):
 
 class AccessDenied(StoreError):
     """Credentials are missing, wrong, expired or not allowed (401, 403)."""
+
+
+class Unlistable(StoreError):
+    """The store's listing cannot be followed to its end. Its objects can be read."""
 
 
 class StoreUnavailable(StoreError):

@@ -17,7 +17,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
 
-from ossmount.errors import AccessDenied, ObjectMissing
+from ossmount.errors import AccessDenied, ObjectMissing, Unlistable
 from ossmount.model import ListPage, ObjectId, ObjectInfo
 from ossmount.protocols import ObjectStore
 from ossmount.sources.naming import common_directory
@@ -178,12 +178,12 @@ class SizeFetcher:
     def _list_or_leave(
         self, store: ObjectStore, run: Sequence[str]
     ) -> tuple[list[ObjectInfo], Sequence[str]]:
-        """Credentials that may read but not list are common; HEAD serves them."""
+        """Credentials that may read but not list are common; HEAD serves them, and stores without it."""
         if store.uri in self._unlistable:
             return [], run
         try:
             return list_run(store, run)
-        except AccessDenied:
+        except (AccessDenied, Unlistable):
             self._unlistable.add(store.uri)
             return [], run
 

@@ -1,7 +1,8 @@
 """Pages of ListObjectsV2 read from their XML, column by column.
 
-What may live here: the fast reading of the one answer that comes by the hundred thousand rows. S3 and
-OSS use the same document. Touch it when a server is found whose pages it declines.
+What may live here: the fast reading of the one answer that comes by the hundred thousand rows, and what
+slower readers must ask as well. S3 and OSS use the same document. Touch it when a server is found whose
+pages it declines.
 
 It reads only pages whose keys are URL-encoded (``encoding-type=url``): no text in them can then contain
 markup, so columns may be cut out by regular expressions at 1 µs a row, where botocore's general parser
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote_plus
 
+from ossmount.errors import Unlistable
 from ossmount.model import ListPage
 from ossmount.stores.etags import plain_etag
 
@@ -78,6 +80,22 @@ def _read(text: str) -> tuple[ListPage, str] | None:
         _plain_names(prefixes),
     )
     return page, unescape(token[1]) if more and token else ""
+
+
+def next_token(truncated: bool, token: str | None, subject: str) -> str:
+    """What asks for the page after this one; "" after the last.
+
+    Raises Unlistable where there are more and nothing asks for them: a server that only knows the first
+    version of ListObjects answers so, and the rest of the listing must not be left out in silence.
+    """
+    if not truncated:
+        return ""
+    if not token:
+        raise Unlistable(
+            f"{subject}: the listing goes on, but the store does not say how: it does not know ListObjectsV2",
+            "name the objects with --manifest or --objects",
+        )
+    return token
 
 
 def _is_empty(text: str) -> bool:

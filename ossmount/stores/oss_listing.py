@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from ossmount.errors import StoreUnavailable
 from ossmount.model import ListPage
-from ossmount.stores.list_xml import nanoseconds, read_list_page
+from ossmount.stores.list_xml import nanoseconds, next_token, read_list_page
 
 PAGE_KEYS = 1000
 """Keys in a page, the most that OSS gives."""
@@ -39,7 +39,7 @@ def page_parameters(prefix: str, start_after: str, delimiter: str, token: str) -
 
 
 def parse_page(document: bytes, subject: str) -> Page:
-    """The page in an answer. Raises StoreUnavailable where it is not a listing."""
+    """The page in an answer. Raises StoreUnavailable where it is not a listing, and as ``next_token``."""
     fast = read_list_page(document)
     if fast is not None:
         return Page(*fast)
@@ -67,4 +67,5 @@ def parse_any_page(document: bytes, subject: str) -> Page:
         prefixes=[name(prefix.text or "") for prefix in prefixes],
     )
     truncated = root.findtext(f"{space}IsTruncated") == "true"
-    return Page(page, root.findtext(f"{space}NextContinuationToken") or "" if truncated else "")
+    token = root.findtext(f"{space}NextContinuationToken")
+    return Page(page, next_token(truncated, token, subject))

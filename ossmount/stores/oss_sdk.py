@@ -16,6 +16,7 @@ from ossmount.errors import StoreError
 from ossmount.model import ListPage, ObjectInfo
 from ossmount.stores.authorities import authorities_path
 from ossmount.stores.content_range import check_range
+from ossmount.stores.list_xml import next_token
 from ossmount.stores.oss_credentials import CredentialSource
 from ossmount.stores.oss_endpoint import Endpoint
 from ossmount.stores.oss_errors import refusal_of_sdk, translate
@@ -97,7 +98,7 @@ class SdkTransport:
             mtimes_ns=[row.last_modified * 1_000_000_000 for row in found],
             prefixes=answer.prefix_list,
         )
-        return Page(page, answer.next_continuation_token if answer.is_truncated else "")
+        return Page(page, next_token(answer.is_truncated, answer.next_continuation_token, self._uri))
 
     def close(self) -> None:
         """Closes the connections."""
@@ -109,6 +110,8 @@ class SdkTransport:
             return call()
         except oss2.exceptions.OssError as error:
             raise translate(refusal_of_sdk(error), subject, self._source.description) from error
+        except RuntimeError as error:  # oss2 does not find in an answer what it looks for
+            raise StoreError(f"{subject}: not OSS's answer: {error}", "check --endpoint-url") from error
         except (OSError, AssertionError) as error:  # requests' errors, while a body is being read
             raise self._broken(subject, error) from error
 

@@ -26,7 +26,7 @@ from ossmount.stores.addresses import Address
 from ossmount.stores.content_range import check_range
 from ossmount.stores.describing import GetRequest, KeptKeys
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
-from ossmount.stores.list_xml import read_list_page
+from ossmount.stores.list_xml import next_token, read_list_page
 from ossmount.stores.s3_errors import REDIRECT, changed, from_boto, from_native, native_answer
 from ossmount.stores.s3_pages import QuickPages
 from ossmount.stores.s3_session import (
@@ -193,7 +193,7 @@ class S3Store:
         except _BOTO_ERRORS as error:
             raise from_boto(error, self._bucket, region=self._region) from error
         self._bucket_seen = True
-        return answer[_PAGE] if _PAGE in answer else _sdk_page(answer)
+        return answer[_PAGE] if _PAGE in answer else _sdk_page(answer, self.uri)
 
     def _native_range(self, target: ObjectId, start: int, length: int) -> bytes:
         self._keys.renew()
@@ -261,7 +261,7 @@ def _read_page(response_dict: dict[str, Any], customized_response_dict: dict[str
         response_dict["body"] = b"<ListBucketResult/>"
 
 
-def _sdk_page(answer: dict[str, Any]) -> tuple[ListPage, str]:
+def _sdk_page(answer: dict[str, Any], subject: str) -> tuple[ListPage, str]:
     rows = answer.get("Contents", ())
     page = ListPage(
         [row["Key"] for row in rows],
@@ -270,7 +270,7 @@ def _sdk_page(answer: dict[str, Any]) -> tuple[ListPage, str]:
         [round(row["LastModified"].timestamp() * 1e6) * 1000 for row in rows],
         [row["Prefix"] for row in answer.get("CommonPrefixes", ())],
     )
-    return page, answer.get("NextContinuationToken", "") if answer.get("IsTruncated") else ""
+    return page, next_token(answer.get("IsTruncated", False), answer.get("NextContinuationToken"), subject)
 
 
 _utf8 = partial(str.encode, encoding="utf-8", errors="surrogatepass")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossmount.errors import AccessDenied, StoreUnavailable
+from ossmount.errors import AccessDenied, StoreError, StoreUnavailable, Unlistable
 from ossmount.model import ObjectInfo
 from ossmount.sources.sizes import LIST_COST, RUN_KEYS, SizeFetcher, just_before, list_run, plan_requests
 from tests.support.memory_store import MemoryStore, fail_first
@@ -83,8 +83,9 @@ def test_files_and_http_are_not_listed() -> None:
     assert store.requests == {"HEAD": 2000}
 
 
-def test_who_may_not_list_uses_head() -> None:
-    denied = fail_first(10**6, AccessDenied("no"), ["LIST"])
+@pytest.mark.parametrize("refusal", [AccessDenied("no"), Unlistable("no")])
+def test_who_cannot_list_uses_head(refusal: StoreError) -> None:
+    denied = fail_first(10**6, refusal, ["LIST"])
     store = MemoryStore("s3://b", dict.fromkeys(many(5000), b""), fault=denied)
     assert len(fetch(store, many(5000), concurrency=1)) == 5000
     assert store.requests["LIST"] <= 2

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ossmount.errors import StoreUnavailable
+from ossmount.errors import StoreError, StoreUnavailable
 from ossmount.model import ObjectInfo
+from ossmount.stores.oss import OssStore
 from ossmount.stores.oss_listing import page_parameters, parse_any_page, parse_page
+from tests.servers.http import RangeServer, leading_to
 from tests.servers.oss_server_answers import ListedObject, Listing, listing_v2
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -44,6 +46,25 @@ def test_the_last_page_of_a_namespaced_document() -> None:
 def test_another_answer_is_no_listing(document: bytes) -> None:
     with pytest.raises(StoreUnavailable, match="oss://bkt"):
         parse_page(document, "oss://bkt")
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("token", [b"", b"<NextContinuationToken></NextContinuationToken>"])
+def test_a_listing_that_goes_on_and_does_not_say_how_is_not_complete(
+    http_ranges: RangeServer, monkeypatch: pytest.MonkeyPatch, token: bytes
+) -> None:
+    page = (
+        b"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>%s<Contents><Key>a"
+        b'</Key><LastModified>2024-05-06T07:08:09.000Z</LastModified><ETag>"x"</ETag><Type>Normal</Type>'
+        b"<Size>0</Size><StorageClass>Standard</StorageClass></Contents></ListBucketResult>"
+    ) % token
+    for parse in (parse_page, parse_any_page):
+        with pytest.raises(StoreError, match=r"oss://bkt: .*ListObjectsV2; name the objects with --manifest"):
+            parse(page, "oss://bkt")
+    monkeypatch.setattr("tests.servers.http.respond", lambda *_: (200, page, {}))
+    for transport in ("native", "sdk"):
+        with pytest.raises(StoreError, match=r"oss://bkt: .*(ListObjectsV2|not OSS's answer)"):
+            list(OssStore("bkt", leading_to(http_ranges.url, transport)).list(""))
 
 
 def test_a_token_replaces_the_start() -> None:

@@ -20,7 +20,7 @@ from ossmount.model import ObjectId
 from ossmount.stores import resolve_addresses, s3, s3_native
 from ossmount.stores.s3 import S3Store
 from ossmount.stores.s3_session import base_url, discover_region, make_client, make_session
-from tests.servers.http import RangeServer
+from tests.servers.http import RangeServer, leading_to
 from tests.servers.s3 import S3Server
 from tests.servers.tls import Authority, tell_nothing
 
@@ -276,6 +276,22 @@ def test_endpoint_that_is_no_s3(
             call()
         assert "--endpoint-url" in caught.value.remedy
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("transport", ["native", "sdk"])
+def test_a_server_that_only_knows_the_first_version_of_listing_does_not_look_complete(
+    http_ranges: RangeServer, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (
+        b"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated><Contents>"
+        b"<Key>a</Key><LastModified>2024-01-02T03:04:05.000Z</LastModified><ETag>&quot;e&quot;</ETag>"
+        b"<Size>3</Size></Contents></ListBucketResult>"
+    )
+    monkeypatch.setattr("tests.servers.http.respond", lambda *_: (200, page, {}))
+    store = S3Store("unit", leading_to(http_ranges.url, transport))
+    with pytest.raises(StoreError, match=r"s3://unit: .*ListObjectsV2; name the objects with --manifest"):
+        list(store.list(""))
 
 
 @pytest.mark.server

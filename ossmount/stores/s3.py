@@ -27,7 +27,14 @@ from ossmount.stores.content_range import check_range
 from ossmount.stores.describing import GetRequest, KeptKeys
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
 from ossmount.stores.list_xml import next_token, read_list_page
-from ossmount.stores.s3_errors import REDIRECT, changed, from_boto, from_native, native_answer
+from ossmount.stores.s3_errors import (
+    MISSIGNED,
+    REDIRECT,
+    changed,
+    from_boto,
+    from_native,
+    native_answer,
+)
 from ossmount.stores.s3_pages import QuickPages
 from ossmount.stores.s3_session import (
     FALLBACK_REGION,
@@ -207,15 +214,16 @@ class S3Store:
     def _moved(self, error: Exception) -> bool:
         """Whether ``error`` says that the bucket is in another region and nobody insisted on this one.
 
-        boto3 follows such a redirect and this one read goes through it; the next makes obstore's
-        client anew, for the region that the bucket is in.
+        boto3 follows such an answer and this one read goes through it; the next makes obstore's client
+        anew, for the region that the bucket is in: as the answer tells it, or as AWS does when asked.
         """
         answer = native_answer(error)
         redirected = answer.status in {301, 307} or answer.code in REDIRECT or "redirect" in str(error)
-        if not redirected or self._settings.region or not is_aws(self._client()):
+        told = answer.region if answer.code == MISSIGNED else ""
+        if self._settings.region or not (told or (redirected and is_aws(self._client()))):
             return False
         with self._lock:
-            self._region, self._native_made, self._address = "", None, None
+            self._region, self._native_made, self._address = told, None, None
         return True
 
     def _sdk_range(self, target: ObjectId, start: int, length: int) -> bytes:

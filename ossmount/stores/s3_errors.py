@@ -27,6 +27,7 @@ from ossmount.errors import (
 )
 
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
+_REGION = re.compile(r"<Region>([^<]+)</Region>")
 _STATUS = re.compile(r"status code: (\d{3})")
 _DISTRUST = re.compile(r"\bInvalidCertificate\(\s*(\w+)")
 """In what obstore says for those who debug it; its message knows no reason."""
@@ -39,8 +40,11 @@ THROTTLED = frozenset(
     | {"TooManyRequests", "BandwidthLimitExceeded", "RequestThrottled", "XMinioServerNotInitialized"}
 )
 CHANGED = frozenset({"PreconditionFailed", "412", "InvalidRange", "416"})
+MISSIGNED = "AuthorizationHeaderMalformed"
+"""With another region in the answer: signed for the wrong one. AWS's global endpoint, and servers with a
+region of their own, say so instead of redirecting."""
 WRONG_KEYS = frozenset(
-    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed", "InvalidToken"}
+    {"InvalidAccessKeyId", "SignatureDoesNotMatch", MISSIGNED, "InvalidToken"}
     # What STS says of the token that it is to give keys for (AssumeRoleWithWebIdentity, Errors).
     | {"InvalidIdentityToken", "IDPRejectedClaim", "InvalidClientTokenId"}
 )
@@ -72,7 +76,9 @@ _SETTINGS_ALSO = (boto.ParamValidationError, boto.UnknownEndpointError, boto.NoR
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server said: HTTP status (0: unknown), S3 error code, its message, its Date header."""
+    """What a server said: HTTP status (0: unknown), S3 error code, its message, its Date header, and where
+    the bucket is.
+    """
 
     status: int
     code: str
@@ -138,8 +144,10 @@ def from_native(error: Exception, bucket: str, key: str, region: str = "") -> St
 def native_answer(error: Exception) -> Answer:
     """The server's answer as far as obstore's message quotes it."""
     text = str(error)
-    status, code = _STATUS.search(text), _CODE.search(text)
-    return Answer(int(status[1]) if status else 0, code[1] if code else "", "")
+    status, code, region = _STATUS.search(text), _CODE.search(text), _REGION.search(text)
+    return Answer(
+        int(status[1]) if status else 0, code[1] if code else "", region=region[1] if region else ""
+    )
 
 
 def from_answer(answer: Answer, bucket: str, key: str, region: str = "") -> StoreError:
@@ -152,7 +160,8 @@ def from_answer(answer: Answer, bucket: str, key: str, region: str = "") -> Stor
         return ObjectMissing(f"{place} is not there", "it was deleted since it was listed")
     if code in CHANGED or status in {412, 416}:
         return changed(place)
-    if code in REDIRECT or status in {301, 307}:
+    missigned = code == MISSIGNED and answer.region not in {"", region}
+    if missigned or code in REDIRECT or status in {301, 307}:
         return StoreError(*_redirect(answer, bucket, region))
     if code in THROTTLED or status == 429:
         return Throttled(f"{place}: the store asks for fewer requests ({code or status})", "lower the load")

@@ -20,7 +20,7 @@ from ossmount.model import ObjectId
 from ossmount.stores import resolve_addresses, s3, s3_native
 from ossmount.stores.s3 import S3Store
 from ossmount.stores.s3_session import base_url, discover_region, make_client, make_session
-from tests.servers.http import RangeServer, leading_to
+from tests.servers.http import RangeServer, leading_to, respond
 from tests.servers.s3 import S3Server
 from tests.servers.tls import Authority, tell_nothing
 
@@ -259,6 +259,33 @@ def test_region_is_discovered(s3_moto: S3Server, monkeypatch: pytest.MonkeyPatch
         Bucket="far-away", CreateBucketConfiguration={"LocationConstraint": "ap-southeast-1"}
     )
     assert discover_region(client, "far-away") == "ap-southeast-1"
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("guessed", ["", "us-west-2"])
+def test_a_server_that_says_its_region_is_asked_again_unless_another_was_given(
+    http_ranges: RangeServer, guessed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strict(state: RangeServer, path: str, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
+        if "/garage/s3/" in headers["authorization"]:
+            return respond(state, path, headers)
+        return 400, b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>garage</Region></Error>", {}
+
+    monkeypatch.setattr("tests.servers.http.respond", strict)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", guessed)
+    http_ranges.put("/unit/x", b"data")
+    store = S3Store("unit", StoreSettings(endpoint_url=http_ranges.url))
+    assert [read(store), read(store)] == [b"data", b"data"]
+    request = store.describe(ObjectId(store.uri, "x", "", 4), 0, 4)
+    assert request is not None
+    assert request.signing == ("garage", "x", "x")
+    asked = len(http_ranges.requests)
+    assert read(store) == b"data"
+    assert len(http_ranges.requests) == asked + 1
+    with pytest.raises(StoreError, match="is in garage, not here; give --region garage"):
+        read(S3Store("unit", StoreSettings(endpoint_url=http_ranges.url, region="here")))
 
 
 @pytest.mark.server

@@ -71,6 +71,22 @@ def test_region_is_named() -> None:
     assert str(translated) == "bucket s3://b is in eu-west-1, not us-east-1; give --region eu-west-1"
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("us-east-1", "bucket s3://b is in eu-west-1, not us-east-1; give --region eu-west-1"),
+        ("eu-west-1", "s3://b/k: wrong credentials (AuthorizationHeaderMalformed)"),
+    ],
+)
+def test_signed_for_another_region(asked: str, said: str) -> None:
+    told = {"Code": "AuthorizationHeaderMalformed", "Region": "eu-west-1"}
+    from_boto3 = ClientError({"Error": told, "ResponseMetadata": {"HTTPStatusCode": 400}}, "GetObject")
+    assert str(from_boto(from_boto3, "b", "k", asked)).startswith(said)
+    body = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>"
+    from_obstore = GenericError(f"Server returned non-2xx status code: 400 Bad Request: {body}")
+    assert str(from_native(from_obstore, "b", "k", asked)).startswith(said)
+
+
 def test_clock_is_suspected_where_a_head_tells_no_code() -> None:
     late = from_boto(client_error(403, "403", {"date": formatdate(1_000_000_000, usegmt=True)}), "b", "k")
     right = from_boto(client_error(403, "403", {"date": formatdate(usegmt=True)}), "b", "k")

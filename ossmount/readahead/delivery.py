@@ -281,7 +281,7 @@ class Delivery:
             fetched = self._transfer.fetch(flight.span, ask_cache=ask_cache, views=patience > 1)
         except StoreError as error:
             self._mailbox.post(Landing(flight, error, hedge))
-        except Exception as error:  # whatever a client library raises must reach the waiters
+        except BaseException as error:  # whatever a client library raises must reach the waiters, panics too
             failed = StoreUnavailable(f"{flight.span.object.key}: {type(error).__name__}: {error}")
             failed.__cause__ = error
             self._mailbox.post(Landing(flight, failed, hedge))

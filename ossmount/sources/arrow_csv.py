@@ -109,7 +109,8 @@ def _labels(texts: list[str]) -> list[str | None]:
 
 
 def _etags(texts: list[str]) -> list[str]:
-    if any(text[:1] in {'"', " "} or text[-1:] in {'"', " "} for text in texts):
+    odd = any(text[:1] in {'"', " "} or text[-1:] in {'"', " "} for text in texts)
+    if odd or not "".join(texts).isprintable():
         return [clean_etag(text) for text in texts]
     return texts
 

@@ -25,6 +25,7 @@ UNKNOWN_SIZE = -1
 BATCH_ROWS = 16_384
 """Rows per batch: some megabytes, and enough that the cost per batch disappears."""
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -130,5 +131,8 @@ def parse_mtime(text: str) -> int:
 
 
 def clean_etag(text: str) -> str:
-    """The ETag without the quotes and blanks that exports leave around it."""
-    return text.strip().strip('"')
+    """The ETag without the quotes and blanks that exports leave around it. Raises ValueError."""
+    etag = text.strip().strip('"')
+    if _CONTROL.search(etag):  # it will be sent in a header, whose end a line break is
+        raise ValueError(f"the ETag {etag!r} contains a control character")
+    return etag

@@ -47,14 +47,18 @@ class CurlTransfers:
         """Readable when :meth:`work` has something to do; beyond that it wants to be called now and then."""
         return self._epoll.fileno()
 
-    def begin(self, get: RangeGet) -> None:
-        """Sends ``get``, whose end a later :meth:`work` tells."""
+    def begin(self, get: RangeGet) -> bool:
+        """Sends ``get``, whose end a later :meth:`work` tells; False where curl takes no such request."""
         idle = self._idle[get.request.signing is not None]
         transfer = idle.pop() if idle else _Transfer(self._settings)
-        transfer.begin(get)
+        try:
+            transfer.begin(get)
+        except (ValueError, pycurl.error):  # a header or keys beyond ASCII; the handle is not used again
+            return False
         self._running[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
         self._act(pycurl.SOCKET_TIMEOUT, 0)  # sends it at once instead of at the next work()
+        return True
 
     def work(self) -> bool:
         """Does what can be done without waiting, and reports what has arrived."""

@@ -14,7 +14,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 from urllib.parse import quote
 
 from ossmount.model import ObjectId
-from ossmount.stores.etags import is_weak, wire_etag
+from ossmount.stores.etags import is_weak
 
 Keys = TypeVar("Keys")
 
@@ -44,7 +44,10 @@ class Describing(Protocol):
     """A store whose GETs somebody else may send. Thread-safe, never waits."""
 
     def describe(self, target: ObjectId, start: int, length: int) -> GetRequest | None:
-        """The GET of ``get_range`` for ``length`` > 0; None where only ``get_range`` can do it now."""
+        """The GET of ``get_range`` for ``length`` > 0; None where only ``get_range`` can do it now.
+
+        Raises ValueError for an entity tag that no header holds: ``get_range`` says what is wrong with it.
+        """
         ...
 
 
@@ -92,12 +95,17 @@ def get_request(
     signing: tuple[str, str, str] | None = None,
     ca: str | None = None,
 ) -> GetRequest:
-    """The GET of a range of ``target``, which is at ``url``: Range and If-Match beside ``headers``."""
+    """The GET of a range of ``target``, which is at ``url``: Range and If-Match beside ``headers``.
+
+    Raises ValueError where the entity tag would be more than a header: libcurl sends a line break as it is.
+    """
     asked = [f"Range: bytes={start}-{start + length - 1}", *headers]
-    if target.etag and not is_weak(target.etag):
-        asked.append(f"If-Match: {wire_etag(target.etag)}")
+    if (etag := target.etag) and not is_weak(etag):
+        if not etag.isprintable():
+            raise ValueError(f"{etag!r} is no entity tag")
+        asked.append(f'If-Match: "{etag}"')
     whole = start == 0 and length == target.size
-    return GetRequest(url, asked, target.etag, start, length, whole, signing, ca)
+    return GetRequest(url, asked, etag, start, length, whole, signing, ca)
 
 
 def url_path(key: str) -> str:

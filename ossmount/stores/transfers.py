@@ -37,7 +37,7 @@ class RangeTransfers:
         self._find_store = find_store
         self._trust = Trust()
         self._curl = CurlTransfers(settings)
-        self._sockets = SocketTransfers(settings, self._curl.begin, resolver=resolver)
+        self._sockets = SocketTransfers(settings, self._begin_by_curl, resolver=resolver)
         self._epoll = select.epoll()
         self._epoll.register(self._curl, select.EPOLLIN)
         self._epoll.register(self._sockets, select.EPOLLIN)
@@ -56,13 +56,14 @@ class RangeTransfers:
         store = self._find_store(target.store)
         if store is None or not self._trust.has(target.store):
             return False
-        request = store.describe(target, start, length)
-        if request is None:
+        try:
+            request = store.describe(target, start, length)
+            if request is None:
+                return False
+            get = RangeGet(request, store, target.store, self._trust, arrived, sink)
+            return self._sockets.begin(get) or self._curl.begin(get)
+        except ValueError:  # an entity tag or keys that no request can carry: the ordinary way says so
             return False
-        get = RangeGet(request, store, target.store, self._trust, arrived, sink)
-        if not self._sockets.begin(get):
-            self._curl.begin(get)
-        return True
 
     def work(self) -> bool:
         """See ``protocols.Transfers``."""
@@ -74,3 +75,8 @@ class RangeTransfers:
         self._sockets.close()
         self._curl.close()
         self._epoll.close()
+
+    def _begin_by_curl(self, get: RangeGet) -> None:
+        """Sends what the sockets could not. Where curl cannot either, who asked is told at once."""
+        if not self._curl.begin(get):
+            get.end(0, None)

@@ -80,9 +80,9 @@ def pouring(
     else:
         through_curl = CurlTransfers.begin
 
-        def begin(transfers: CurlTransfers, get: RangeGet) -> None:
+        def begin(transfers: CurlTransfers, get: RangeGet) -> bool:
             assert get.sink is None, "the sockets should have taken it"
-            through_curl(transfers, get)
+            return through_curl(transfers, get)
 
         monkeypatch.setattr(CurlTransfers, "begin", begin)
     yield from opened(place)

@@ -164,7 +164,7 @@ def opener(*stores: MemoryStore) -> Callable[[str], MemoryStore]:
     return open_store
 
 
-def fail_first(times: int, error: Exception, verbs: Iterable[str] = ("LIST", "HEAD", "GET")) -> Fault:
+def fail_first(times: int, error: BaseException, verbs: Iterable[str] = ("LIST", "HEAD", "GET")) -> Fault:
     """A fault that raises ``error`` on the first ``times`` requests of ``verbs``."""
     wanted, lock, left = frozenset(verbs), threading.Lock(), [times]
 

@@ -220,12 +220,19 @@ async def test_a_failure_reaches_every_waiter_and_is_not_kept() -> None:
     assert again.values[3] == b"x" * 500
 
 
-async def test_a_foreign_exception_becomes_ours_and_keeps_its_cause() -> None:
+class Panic(BaseException):
+    """What obstore and opendal raise where their Rust gives up: no ``Exception``."""
+
+
+@pytest.mark.parametrize("foreign", [ValueError, Panic])
+async def test_a_foreign_exception_becomes_ours_and_keeps_its_cause(foreign: type[BaseException]) -> None:
     store = store_of(a=b"x" * 500)
-    store.fault = fail_first(1, ValueError("client library"))
+    store.fault = fail_first(1, foreign("client library"))
+    fetcher = make(store)
     with pytest.raises(StoreUnavailable, match="client library") as caught:
-        await make(store).read(whole(store, "a"), 0, 1)
-    assert isinstance(caught.value.__cause__, ValueError)
+        await fetcher.read(whole(store, "a"), 0, 1)
+    assert isinstance(caught.value.__cause__, foreign)
+    assert fetcher.statistics()["in_flight"] == 0
 
 
 async def test_a_failed_prefetch_is_counted_and_harmless() -> None:

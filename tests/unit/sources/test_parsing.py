@@ -126,6 +126,7 @@ def test_headers(header: str) -> None:
         ("key,label\na, \n", 2, "empty"),
         ("key,label\n,x\n", 2, "path is empty"),
         ("key,mtime\na,yesterday\n", 2, "ISO 8601"),
+        ('key,etag\na,e\n"b","e\r\nX: y"\n', 3, "control character"),
         ('key,label\n"a\n\nb",x\n"c', 5, "end of data"),
         ("key,lable\na,x\n", 1, "'lable'"),
         ("key,size,size\n", 1, "twice"),

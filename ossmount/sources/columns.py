@@ -131,8 +131,13 @@ def parse_mtime(text: str) -> int:
 
 
 def clean_etag(text: str) -> str:
-    """The ETag without the quotes and blanks that exports leave around it. Raises ValueError."""
+    """The ETag as stores give it, without the quotes and blanks that exports leave around it.
+
+    A weak one may be written as servers do, ``W/"abc"``. Raises ValueError with the reason.
+    """
     etag = text.strip().strip('"')
+    if etag.startswith('W/"'):
+        etag = "W/" + etag[3:]
     if _CONTROL.search(etag):  # it will be sent in a header, whose end a line break is
         raise ValueError(f"the ETag {etag!r} contains a control character")
     return etag

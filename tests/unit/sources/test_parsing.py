@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ossmount.errors import ManifestError
+from ossmount.sources.arrow_csv import read_table
 from ossmount.sources.columns import clean_etag, parse_mtime
 from ossmount.sources.parsing import Plain, Row, Table, detect_form, format_line, read_rows, split_line
 
@@ -142,4 +144,26 @@ def test_errors_name_the_line(text: str | bytes, line: int, word: str) -> None:
 def test_cells() -> None:
     assert parse_mtime("2024-01-01T01:00:00.5+01:00") == 1_704_067_200_500_000_000
     assert parse_mtime("2024-01-01") == parse_mtime("1704067200")
-    assert clean_etag(' "ab-2" ') == "ab-2"
+
+
+@pytest.mark.parametrize(
+    ("text", "etag"),
+    [
+        (' "ab-2" ', "ab-2"),
+        ("ab-2", "ab-2"),
+        ('W/"ab"', "W/ab"),
+        (' W/"ab" ', "W/ab"),
+        ("W/ab", "W/ab"),
+        ('"W/"ab""', "W/ab"),
+        ("", ""),
+    ],
+)
+def test_an_etag_in_a_table_is_the_one_that_a_store_gives(tmp_path: Path, text: str, etag: str) -> None:
+    assert clean_etag(text) == etag
+    quoted = text.replace('"', '""')
+    table = f'key,etag\nx,"{quoted}"\n'.encode()
+    assert [row.etag for _, row in rows(table)] == [etag]
+    (tmp_path / "t").write_bytes(table)
+    with (tmp_path / "t").open("rb") as stream:
+        (fast,) = read_table(stream, Table(("key", "etag"), ","))
+    assert list(fast.etags or ()) == [etag]

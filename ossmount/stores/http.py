@@ -193,7 +193,9 @@ def _pool(root: str, settings: StoreSettings) -> urllib3.PoolManager:
     scheme, _, host = root.partition("://")
     timeout = urllib3.Timeout(connect=settings.connect_timeout, read=settings.request_timeout)
     # Redirects only: the Retrying wrapper owns all other retries.
-    retries = urllib3.Retry(total=5, redirect=5, connect=0, read=0, status=0, other=0)
+    retries = urllib3.Retry(
+        total=5, redirect=5, connect=0, read=0, status=0, other=0, respect_retry_after_header=False
+    )
     file, folder = authorities_for(None)
     trust: dict[str, Any] = {"ca_certs": file, "ca_cert_dir": folder}
     proxy = urllib.request.getproxies().get(scheme)

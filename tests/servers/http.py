@@ -33,6 +33,8 @@ class RangeServer:
     dates: bool = True
     status: int = 0
     """Answer everything with this status, unless 0."""
+    retry_after: str = ""
+    """Say so in such an answer, unless ""."""
     short: int = 0
     """Break bodies off this many bytes early."""
     shift: int = 0
@@ -119,7 +121,7 @@ def _handler(state: RangeServer) -> type[BaseHTTPRequestHandler]:
 def respond(state: RangeServer, path: str, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
     """Status, body and headers of the answer."""
     if state.status:
-        return state.status, b"as told", {}
+        return state.status, b"as told", {"Retry-After": state.retry_after} if state.retry_after else {}
     if path not in state.objects:
         return 404, b"not here", {}
     if not _condition_holds(state, path, headers):

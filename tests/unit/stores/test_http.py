@@ -73,6 +73,7 @@ def test_server_without_ranges(store: HttpStore, http_ranges: RangeServer, start
     assert store.get_range(target, start, length) == DATA[start : start + length]
 
 
+@pytest.mark.parametrize("retry_after", ["", "1"])
 @pytest.mark.parametrize(
     ("status", "error"),
     [
@@ -81,9 +82,11 @@ def test_server_without_ranges(store: HttpStore, http_ranges: RangeServer, start
         (500, StoreUnavailable), (502, StoreUnavailable), (400, StoreError),
     ],
 )  # fmt: skip
-def test_refusals(store: HttpStore, http_ranges: RangeServer, status: int, error: type[StoreError]) -> None:
+def test_refusals(
+    store: HttpStore, http_ranges: RangeServer, status: int, error: type[StoreError], retry_after: str
+) -> None:
     target = identified(store)
-    http_ranges.status = status
+    http_ranges.status, http_ranges.retry_after = status, retry_after
     for call in (lambda: store.head("x"), lambda: store.get_range(target, 0, 1)):
         with pytest.raises(StoreError) as caught:
             call()

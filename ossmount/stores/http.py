@@ -19,9 +19,11 @@ import urllib.request
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
+from urllib.parse import unquote
 
 import urllib3
 from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.util import make_headers, parse_url
 
 from ossmount.config import StoreSettings
 from ossmount.errors import (
@@ -136,6 +138,8 @@ class HttpStore:
         except LocationParseError as error:
             raise ObjectMissing(f"{self._url(key)} is not a URL", "correct the list") from error
         except HTTPError as error:
+            if "Tunnel connection failed: 407" in str(error):  # all that urllib3 tells of it
+                raise self._refused(407, key) from error
             raise self._unavailable(error, key) from error
 
     def _url(self, key: str) -> str:
@@ -154,7 +158,12 @@ class HttpStore:
         url = self._url(key)
         if status in {404, 410}:
             return ObjectMissing(f"{url} is not there ({status})", "correct the list")
-        if status in {401, 403, 407}:
+        if status == 407:
+            return AccessDenied(
+                f"{url}: the proxy refuses ({status})",
+                "write its user and password into http_proxy or https_proxy: http://USER:PASSWORD@HOST:PORT",
+            )
+        if status in {401, 403}:
             return AccessDenied(f"{url}: access denied ({status})", "http(s) is read without credentials")
         if status in {412, _UNSATISFIABLE}:
             return self._changed(key)
@@ -200,5 +209,11 @@ def _pool(root: str, settings: StoreSettings) -> urllib3.PoolManager:
     trust: dict[str, Any] = {"ca_certs": file, "ca_cert_dir": folder}
     proxy = urllib.request.getproxies().get(scheme)
     if proxy and not urllib.request.proxy_bypass(host):
-        return urllib3.ProxyManager(proxy, maxsize=POOL, timeout=timeout, retries=retries, **trust)
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
+        # As Latin-1, in which make_headers writes it, escapes stand for the bytes that they name.
+        user = unquote(parse_url(proxy).auth or "", "latin-1")
+        headers = make_headers(proxy_basic_auth=user) if user else {}
+        return urllib3.ProxyManager(
+            proxy, maxsize=POOL, timeout=timeout, retries=retries, proxy_headers=headers, **trust
+        )
     return urllib3.PoolManager(maxsize=POOL, timeout=timeout, retries=retries, **trust)

@@ -101,6 +101,9 @@ def _handler(state: RangeServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             self._answer(with_body=True)
 
+        def do_CONNECT(self) -> None:
+            self._answer(with_body=False)
+
         def _answer(self, with_body: bool) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
             state.requests.append((self.command, self.path, headers))

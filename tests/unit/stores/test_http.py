@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 
 import pytest
@@ -18,7 +19,7 @@ from ossmount.errors import (
 )
 from ossmount.model import ObjectId
 from ossmount.stores.http import MODIFIED, HttpStore
-from tests.servers.http import RangeServer
+from tests.servers.http import RangeServer, respond
 
 pytestmark = pytest.mark.server
 DATA = bytes(range(256)) * 20
@@ -101,6 +102,28 @@ def test_broken_off_body(store: HttpStore, http_ranges: RangeServer) -> None:
         store.get_range(target, 0, 100)
     http_ranges.short = 0
     assert store.get_range(target, 0, 100) == DATA[:100]
+
+
+def test_a_proxy_gets_user_and_password(http_ranges: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = "Basic " + base64.b64encode("me:p@ß".encode()).decode()
+
+    def guarded(state: RangeServer, path: str, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
+        if headers.get("proxy-authorization") != right:
+            return 407, b"", {}
+        return respond(state, path.removeprefix("http://store.invalid"), headers)
+
+    monkeypatch.setattr("tests.servers.http.respond", guarded)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    http_ranges.put("/x", DATA)
+    place = http_ranges.url.removeprefix("http://")
+    for proxy in (f"http://me:p%40%C3%9F@{place}", f"me:p%40%C3%9F@{place}"):
+        monkeypatch.setenv("http_proxy", proxy)
+        assert HttpStore("http://store.invalid", StoreSettings()).head("x").size == len(DATA)
+    for scheme in ("http", "https"):
+        monkeypatch.setenv(f"{scheme}_proxy", http_ranges.url)
+        with pytest.raises(AccessDenied, match=r"the proxy refuses .*USER:PASSWORD"):
+            HttpStore(f"{scheme}://store.invalid", StoreSettings()).head("x")
 
 
 def test_query_and_escapes_go_over_the_wire_unchanged(store: HttpStore, http_ranges: RangeServer) -> None:

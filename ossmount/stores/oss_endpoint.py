@@ -13,9 +13,11 @@ from urllib.parse import quote, urlsplit
 from ossmount.config import StoreSettings
 from ossmount.errors import SettingsError
 
-_OSS_HOST = re.compile(r"oss-(?!accelerate)([a-z0-9-]+?)(-internal)?(\.aliyuncs\.com)")
-"""``oss-cn-hangzhou.aliyuncs.com`` and ``oss-cn-hangzhou-internal.aliyuncs.com``; the acceleration
-endpoints belong to no region."""
+_OSS_HOST = re.compile(
+    r"oss-(?!accelerate|data-acc|cache-|accesspoint)([a-z0-9-]+?)(-internal)?(\.aliyuncs\.com)"
+)
+"""``oss-cn-hangzhou.aliyuncs.com`` and ``oss-cn-hangzhou-internal.aliyuncs.com``. Endpoints of acceleration,
+of the accelerator and of access points name no region here, and have no internal form of this kind."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 """OSS's rules for bucket names."""

@@ -8,6 +8,14 @@ from ossmount.config import StoreSettings
 from ossmount.errors import SettingsError
 from ossmount.stores.oss_endpoint import resolve_endpoint
 
+WITHOUT_REGION = (
+    "oss-accelerate.aliyuncs.com",
+    "oss-accelerate-overseas.aliyuncs.com",
+    "cn-hangzhou-j-internal.oss-data-acc.aliyuncs.com",
+    "oss-cache-cn-beijing-h.aliyuncs.com",
+    "alias.oss-cn-hangzhou.oss-accesspoint.aliyuncs.com",
+)
+
 
 @pytest.mark.parametrize(
     ("options", "url", "region"),
@@ -33,6 +41,14 @@ from ossmount.stores.oss_endpoint import resolve_endpoint
             {"endpoint_url": "https://oss-accelerate.aliyuncs.com", "region": "cn-beijing"},
             "https://bkt.oss-accelerate.aliyuncs.com/a%2Fb",
             "cn-beijing",
+        ),
+        *(
+            (
+                {"endpoint_url": f"https://{host}", "region": "cn-beijing", "oss_internal": True},
+                f"https://bkt.{host}/a%2Fb",
+                "cn-beijing",
+            )
+            for host in WITHOUT_REGION
         ),
         (
             {"endpoint_url": "https://img.example.com", "oss_cname": True, "oss_signature": "v1"},
@@ -64,7 +80,7 @@ def test_urls(options: dict[str, object], url: str, region: str) -> None:
     [
         ("bkt", {}, "--region"),
         ("bkt", {"endpoint_url": "https://img.example.com"}, "--region"),
-        ("bkt", {"endpoint_url": "https://oss-accelerate.aliyuncs.com"}, "--region"),
+        *(("bkt", {"endpoint_url": f"https://{host}"}, "--region") for host in WITHOUT_REGION),
         ("bkt", {"endpoint_url": "ftp://host"}, "not an endpoint"),
         ("bkt", {"endpoint_url": "https://host/path"}, "without a path"),
         ("B_", {"region": "cn-hangzhou"}, "cannot be a bucket"),

@@ -19,6 +19,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from itertools import takewhile
 from typing import Any, Protocol
 
 import jmespath
@@ -264,9 +265,12 @@ class SidecarLabels:
 def sidecar_key(pattern: str, path: bytes, key: str) -> str:
     """The key of the sidecar of the file at ``path``, whose key is ``key``.
 
-    What the key has before the path, the sidecar has too.
+    What the key has before the path, the sidecar has too. Where the path has something else before it, such
+    as the bucket's name in a list over several, they begin where the two begin to be the same.
     """
     text = path.decode("utf-8", "surrogateescape")
+    if not key.endswith(text):
+        text = _common_tail(text, key) or text
     base = key.removesuffix(text)
     directory, _, name = text.rpartition("/")
     dot = name.rfind(".")
@@ -279,3 +283,11 @@ def sidecar_key(pattern: str, path: bytes, key: str) -> str:
     filled = _FIELD.sub(lambda match: values[match[0]], pattern)
     # An empty field leaves a slash too many: the root has no directory.
     return base + (filled.lstrip("/") if pattern.startswith(("{dir}/", "{up}/", "/")) else filled)
+
+
+def _common_tail(one: str, other: str) -> str:
+    """The longest end that both have, in whole components."""
+    parts = one.split("/")
+    pairs = zip(reversed(parts), reversed(other.split("/")), strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return "/".join(parts[len(parts) - same :])

@@ -54,6 +54,17 @@ def test_sidecars() -> None:
     assert found["labels/a.json"] == "cat"
 
 
+def test_sidecars_of_objects_in_several_buckets() -> None:
+    stores = [
+        MemoryStore(f"s3://{name}", {"x/1.png": b"", "x/1.json": json.dumps({"c": name}).encode()})
+        for name in ("a", "b")
+    ]
+    settings = SourceSettings(label_from="sidecar:{dir}/{stem}.json:c")
+    source = open_source(None, settings, opener(*stores), uris=["s3://a/x/1.png", "s3://b/x/1.png"])
+    found = [entry for batch in source.batches(lambda _: None) for entry in batch.entries()]
+    assert {entry.path: entry.label for entry in found} == {b"a/x/1.png": "a", b"b/x/1.png": "b"}
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -93,6 +104,9 @@ def test_a_sidecar_that_may_not_be_read() -> None:
         ("{up}/labels/{name}.json", "t/images/1", "p/t/images/1", "p/t/labels/1.json"),
         ("{up}/labels/{name}.json", "images/.x", "images/.x", "labels/.x.json"),
         ("/l/{stem}", "{name}.png", "{name}.png", "l/{name}"),
+        ("{dir}/{stem}.json", "a/x/1.jpg", "x/1.jpg", "x/1.json"),
+        ("{stem}.json", "a/1.jpg", "1.jpg", "1.json"),
+        ("{up}/labels/{stem}.json", "a/x/y/1.jpg", "p/x/y/1.jpg", "p/x/labels/1.json"),
     ],
 )
 def test_where_a_sidecar_stands(pattern: str, path: str, key: str, sidecar: str) -> None:

@@ -57,6 +57,14 @@ def join_uri(root: str, key: str) -> str:
     return root + key if root.endswith("/") else f"{root}/{key}"
 
 
+def shown_uri(uri: str) -> str:
+    """``uri`` for messages, logs, descriptions: a query of http(s), which may be a signature, as dots."""
+    if not uri.lower().startswith(("http://", "https://")):
+        return uri
+    path, mark, _ = uri.partition("?")
+    return f"{path}?..." if mark else uri
+
+
 def _bucket_and_key(uri: str, scheme: str, rest: str) -> tuple[str, str]:
     bucket, _, key = rest.partition("/")
     if _BUCKET.fullmatch(bucket) is None:
@@ -68,7 +76,7 @@ def _host_and_path(uri: str, scheme: str, rest: str) -> tuple[str, str]:
     # A fragment is the client's own business and never sent (RFC 9110, section 4.2.5).
     host, _, path = rest.partition("#")[0].partition("/")
     if _HOST.fullmatch(host) is None:
-        raise SettingsError(f"{uri!r} has no valid host", f"write {scheme}://host/path")
+        raise SettingsError(f"{shown_uri(uri)!r} has no valid host", f"write {scheme}://host/path")
     return f"{scheme}://{host.lower()}", path
 
 

@@ -11,7 +11,7 @@ from ossmount.errors import DeadlineExceeded, StoreError
 from ossmount.model import BlockId
 from ossmount.readahead.coalescing import Span
 from ossmount.readahead.transfer import Fetched
-from ossmount.uris import join_uri
+from ossmount.uris import join_uri, shown_uri
 
 Arrived = Callable[[BlockId, bytes], None]
 """Called in a worker thread with each block of a prefetch, after the readers have been answered."""
@@ -92,9 +92,9 @@ class Flight:
 
 def too_late(block: BlockId, seconds: float) -> DeadlineExceeded:
     """The error of a reader that has waited for ``block`` for its share of the deadline."""
+    uri = shown_uri(join_uri(block.object.store, block.object.key))
     return DeadlineExceeded(
-        f"{join_uri(block.object.store, block.object.key)}: no answer within {seconds:g} s, half the deadline"
-        " (the kernel asks twice)",
+        f"{uri}: no answer within {seconds:g} s, half the deadline (the kernel asks twice)",
         "check the network and the endpoint, or raise --read-deadline",
     )
 

@@ -24,7 +24,7 @@ from ossmount.sources.text_file import (
     STANDARD_INPUT,
     is_standard_input,
 )
-from ossmount.uris import HTTP_SCHEMES, parse_uri
+from ossmount.uris import HTTP_SCHEMES, parse_uri, shown_uri
 
 __all__ = [
     "KEPT_INPUT",
@@ -83,7 +83,9 @@ def _source(
         raise SettingsError("--base-uri belongs to --manifest", "leave it out, or give a manifest")
     if listed:
         if uri is not None:
-            raise SettingsError(f"{uri} and an object list exclude each other", "use one of the two")
+            raise SettingsError(
+                f"{shown_uri(uri)} and an object list exclude each other", "use one of the two"
+            )
         return ObjectListSource(
             settings.objects,
             open_store,
@@ -118,5 +120,7 @@ def _prefix(
         raise SettingsError("nothing to mount", "give a URI such as s3://bucket/prefix/, or --manifest")
     root, prefix = parse_uri(uri)
     if root.startswith(HTTP_SCHEMES):
-        raise SettingsError(f"{uri}: HTTP has no listing", "name the objects with --objects or --manifest")
+        raise SettingsError(
+            f"{shown_uri(uri)}: HTTP has no listing", "name the objects with --objects or --manifest"
+        )
     return PrefixSource(root, prefix, open_store, spool=spool, lister=lister)

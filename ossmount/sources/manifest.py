@@ -16,7 +16,7 @@ from ossmount.sources.listed import ListedObjects
 from ossmount.sources.parsing import Plain
 from ossmount.sources.readers import Hook, TextReader, open_reader
 from ossmount.sources.text_file import TextFile
-from ossmount.uris import join_uri
+from ossmount.uris import join_uri, shown_uri
 
 
 class ManifestSource:
@@ -57,7 +57,7 @@ class ManifestSource:
     @property
     def description(self) -> str:
         """``manifest PLACE`` and the base, if any."""
-        base = "" if self._base_uri is None else f" below {self._base_uri}"
+        base = "" if self._base_uri is None else f" below {shown_uri(self._base_uri)}"
         return f"manifest {self._file.place}{base}"
 
     @property
@@ -75,7 +75,7 @@ class ManifestSource:
         for place, line, size in places[1:]:
             if size != places[0].size:
                 first = places[0]
-                uri = join_uri(error.root, error.key)
+                uri = shown_uri(join_uri(error.root, error.key))
                 message = f"{uri} has {size} bytes here and {first.size} in {first.place}:{first.line}"
                 return ManifestError(place, line, message, "keep the row that is right")
         return error

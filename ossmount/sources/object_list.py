@@ -14,6 +14,7 @@ from ossmount.sources.columns import BATCH_ROWS, Rows
 from ossmount.sources.listed import ListedObjects
 from ossmount.sources.parsing import read_lines
 from ossmount.sources.text_file import TextFile
+from ossmount.uris import shown_uri
 
 
 class ObjectListSource:
@@ -48,7 +49,7 @@ class ObjectListSource:
         names = [] if self._file is None else [self._file.place]
         if self._uris:
             more = f" and {len(self._uris) - 1} more" if len(self._uris) > 1 else ""
-            names.append(f"{self._uris[0]}{more}")
+            names.append(f"{shown_uri(self._uris[0])}{more}")
         return f"objects {', '.join(names)}"
 
     @property

@@ -22,7 +22,7 @@ from typing import IO, BinaryIO, cast
 from ossmount.errors import ObjectMissing, SourceError, StoreError
 from ossmount.model import ObjectId
 from ossmount.protocols import OpenStore
-from ossmount.uris import FILE_ROOT, is_uri, join_uri, parse_uri
+from ossmount.uris import FILE_ROOT, is_uri, parse_uri, shown_uri
 
 STANDARD_INPUT = "-"
 KEPT_INPUT_DIGEST_BYTES = 12
@@ -41,14 +41,14 @@ def is_standard_input(place: str) -> bool:
 
 
 class TextFile:
-    """A text that may be read several times. ``place`` is a path, ``-`` or a URI.
+    """A text that may be read several times. ``place`` is a path, ``-`` or a URI, as messages show it.
 
     What is not a local file is copied once to a nameless temporary file, which disappears with the
     process however it ends. Compression is told by the content, not by the name.
     """
 
     def __init__(self, place: str, open_store: OpenStore) -> None:
-        self.place = "standard input" if is_standard_input(place) else place
+        self.place = "standard input" if is_standard_input(place) else shown_uri(place)
         self._source = place
         self._open_store = open_store
         self._copy: IO[bytes] | None = None
@@ -101,9 +101,7 @@ class TextFile:
             for start in range(0, info.size, _PART):
                 copy.write(store.get_range(target, start, min(_PART, info.size - start)))
         except ObjectMissing as error:
-            raise SourceError(
-                f"{join_uri(root, key)} does not exist", "check the URI of the manifest"
-            ) from error
+            raise SourceError(f"{self.place} does not exist", "check the URI of the manifest") from error
         except StoreError as error:
             raise SourceError(f"{self.place} cannot be read: {error.message}", error.remedy) from error
 

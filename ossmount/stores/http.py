@@ -40,6 +40,7 @@ from ossmount.stores.authorities import authorities_for
 from ossmount.stores.content_range import check_range
 from ossmount.stores.describing import GetRequest, get_request
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
+from ossmount.uris import shown_uri
 
 MODIFIED: Final = "modified:"
 """Begins an identity that is a Last-Modified date."""
@@ -70,7 +71,7 @@ class HttpStore:
     def list(self, prefix: str, start_after: str = "", delimiter: str = "") -> Iterator[ListPage]:
         """Web servers have no listing. Raises SourceError."""
         raise SourceError(
-            f"{self._url(prefix)}: a web server cannot be listed",
+            f"{self._shown(prefix)}: a web server cannot be listed",
             "give the files with --objects or --manifest",
         )
 
@@ -82,7 +83,7 @@ class HttpStore:
             raise self._refused(answer.status, key)
         size = answer.headers.get("content-length", "")
         if not size.isdigit():
-            raise StoreError(f"{self._url(key)}: the server tells no size", "give the size in the manifest")
+            raise StoreError(f"{self._shown(key)}: the server tells no size", "give the size in the manifest")
         modified = answer.headers.get("last-modified", "")
         return ObjectInfo(key, int(size), identity(answer.headers), _nanoseconds(modified))
 
@@ -98,7 +99,7 @@ class HttpStore:
             if target.etag and (now := identity(answer.headers)) and now != target.etag:
                 raise self._changed(target.key)
             if answer.status == 206:
-                check_range(answer.headers.get("content-range"), start, length, self._url(target.key))
+                check_range(answer.headers.get("content-range"), start, length, self._shown(target.key))
             return self._body(answer, target, start if answer.status == 200 else 0, length)
         except HTTPError as error:
             raise self._unavailable(error, target.key) from error
@@ -125,7 +126,7 @@ class HttpStore:
         data = answer.read(length)
         if len(data) != length:
             raise StoreUnavailable(
-                f"{self._url(target.key)}: {len(data)} of {length} bytes arrived", "the read is repeated"
+                f"{self._shown(target.key)}: {len(data)} of {length} bytes arrived", "the read is repeated"
             )
         return data
 
@@ -136,7 +137,7 @@ class HttpStore:
                 method, self._url(key), headers=sent, preload_content=False, decode_content=False
             )
         except LocationParseError as error:
-            raise ObjectMissing(f"{self._url(key)} is not a URL", "correct the list") from error
+            raise ObjectMissing(f"{self._shown(key)} is not a URL", "correct the list") from error
         except HTTPError as error:
             if "Tunnel connection failed: 407" in str(error):  # all that urllib3 tells of it
                 raise self._refused(407, key) from error
@@ -145,17 +146,21 @@ class HttpStore:
     def _url(self, key: str) -> str:
         return f"{self.uri}/{key}"
 
+    def _shown(self, key: str) -> str:
+        return shown_uri(self._url(key))
+
     def _changed(self, key: str) -> ObjectChanged:
         return ObjectChanged(
-            f"{self._url(key)} has changed since it was listed", "rebuild or refresh the index"
+            f"{self._shown(key)} has changed since it was listed", "rebuild or refresh the index"
         )
 
     def _unavailable(self, error: Exception, key: str) -> StoreUnavailable:
-        reason = " ".join(str(error).split())[:200]
-        return StoreUnavailable(f"{self._url(key)}: {reason}", "check the host, the network and the proxy")
+        # What urllib3 says of a request that it gave up begins with its path and query; the reason has none.
+        reason = " ".join(str(getattr(error, "reason", None) or error).split())[:200]
+        return StoreUnavailable(f"{self._shown(key)}: {reason}", "check the host, the network and the proxy")
 
     def _refused(self, status: int, key: str) -> StoreError:
-        url = self._url(key)
+        url = self._shown(key)
         if status in {404, 410}:
             return ObjectMissing(f"{url} is not there ({status})", "correct the list")
         if status == 407:

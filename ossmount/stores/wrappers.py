@@ -18,6 +18,7 @@ from ossmount.histogram import Histogram
 from ossmount.model import ListPage, ObjectId, ObjectInfo
 from ossmount.protocols import ObjectStore
 from ossmount.stores.describing import Counted, Describing, GetRequest
+from ossmount.uris import shown_uri
 
 T = TypeVar("T")
 
@@ -140,7 +141,8 @@ class Retrying:
                 pause = backoff.pause(count, throttled)
                 if backoff.clock() + pause - began > backoff.deadline:
                     raise DeadlineExceeded(
-                        f"{what}: no answer within {backoff.deadline:g} s ({error.message})", error.remedy
+                        f"{shown_uri(what)}: no answer within {backoff.deadline:g} s ({error.message})",
+                        error.remedy,
                     ) from error
             with self._lock:
                 self._repeats += 1

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossmount.errors import SettingsError
-from ossmount.uris import is_uri, join_uri, parse_uri
+from ossmount.uris import is_uri, join_uri, parse_uri, shown_uri
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,17 @@ def test_is_uri() -> None:
     assert is_uri("ftp://x")
     assert not is_uri("a/b://c")
     assert not is_uri("photo: one.jpg")
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://h/d/p.jpg?sv=1&sig=SECRET", "https://h/d/p.jpg?..."),
+        ("HTTP://h/p?SECRET", "HTTP://h/p?..."),
+        ("http://h/p", "http://h/p"),
+        ("s3://b/what?", "s3://b/what?"),
+        ("http?x", "http?x"),
+    ],
+)
+def test_a_query_of_http_is_not_shown(uri: str, shown: str) -> None:
+    assert shown_uri(uri) == shown

@@ -50,6 +50,12 @@ def test_a_local_file_is_named_by_a_uri_that_can_be_pasted(caplog: pytest.LogCap
     assert "cannot read file:///data/cat: gone; " in caplog.messages[0]
 
 
+def test_a_signature_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        Incidents(Clock()).report(ObjectId("https://h", "cat?sig=SECRET", "e", 1), ObjectMissing("gone"))
+    assert "cannot read https://h/cat?...: gone; " in caplog.messages[0]
+
+
 def test_memory_is_bounded_by_forgetting_the_oldest() -> None:
     incidents = Incidents(Clock())
     for i in range(REMEMBERED + 1):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ossmount.config import SourceSettings
-from ossmount.errors import EmptySource, ManifestError, SettingsError
+from ossmount.errors import EmptySource, ManifestError, SettingsError, SourceError
 from ossmount.protocols import Source
 from ossmount.sources import ManifestSource, ObjectListSource, PrefixSource, open_source
 from tests.support.memory_store import MemoryStore, opener
@@ -56,6 +56,21 @@ def test_errors_say_where(tmp_path: Path) -> None:
     (tmp_path / "l").write_text("\n")
     with pytest.raises(EmptySource):
         paths(ObjectListSource(str(tmp_path / "l"), OPEN))
+
+
+def test_signatures_are_not_shown(tmp_path: Path) -> None:
+    signed = "https://h/d/p.jpg?v=1&sig=SECRET"
+    (tmp_path / "l").write_text(f"{signed}\n")
+    remote = ObjectListSource(signed, OPEN)
+    described = [ObjectListSource(None, OPEN, uris=[signed]), remote, ManifestSource(signed, signed, OPEN)]
+    assert [source.description for source in described] == [
+        "objects https://h/d/p.jpg?...",
+        "objects https://h/d/p.jpg?...",
+        "manifest https://h/d/p.jpg?... below https://h/d/p.jpg?...",
+    ]
+    for source in (ObjectListSource(str(tmp_path / "l"), OPEN), remote):
+        with pytest.raises(SourceError, match=r"https://h/d/p\.jpg\?\.\.\. does not exist"):
+            paths(source)
 
 
 def test_missing_may_be_left_out() -> None:

@@ -19,7 +19,9 @@ from ossmount.errors import (
 )
 from ossmount.model import ObjectId
 from ossmount.stores.http import MODIFIED, HttpStore
+from ossmount.stores.wrappers import Backoff, Retrying
 from tests.servers.http import RangeServer, respond
+from tests.servers.process import closed_port
 
 pytestmark = pytest.mark.server
 DATA = bytes(range(256)) * 20
@@ -129,6 +131,17 @@ def test_a_proxy_gets_user_and_password(http_ranges: RangeServer, monkeypatch: p
 def test_query_and_escapes_go_over_the_wire_unchanged(store: HttpStore, http_ranges: RangeServer) -> None:
     http_ranges.put("/a%20b?v=1&w=%2F", b"query")
     assert store.get_range(identified(store, "a%20b?v=1&w=%2F"), 0, 5) == b"query"
+
+
+@pytest.mark.parametrize("status", [0, 403, 404, 412, 429, 500])
+def test_signatures_are_not_shown(store: HttpStore, http_ranges: RangeServer, status: int) -> None:
+    http_ranges.status = status
+    gone = HttpStore(f"http://127.0.0.1:{closed_port()}", StoreSettings(connect_timeout=5))
+    for asked in (store, gone) if status else (gone,):
+        with pytest.raises(StoreError) as caught:
+            Retrying(asked, Backoff(retries=1, deadline=0.0)).head("y?v=1&sig=SECRET")
+        assert f"{asked.uri}/y?..." in caught.value.message
+        assert "SECRET" not in str(caught.value)
 
 
 def test_no_listing(store: HttpStore) -> None:

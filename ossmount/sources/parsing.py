@@ -87,7 +87,11 @@ def detect_form(stream: BinaryIO, place: str, mapping: Mapping[str, str] | None 
 def _header(line: bytes, place: str, mapping: Mapping[str, str]) -> Table | None:
     text = line.decode("utf-8", "replace").rstrip("\r\n")
     delimiter = "\t" if "\t" in text else ","
-    cells = [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter), [])]
+    try:
+        cells = [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter), [])]
+    except csv.Error as error:
+        reason = "a carriage return alone ends no line" if "\r" in text else str(error)
+        raise ManifestError(place, 1, reason, "end lines with a newline") from error
     if not mapping and not any(name in cells for name in KEY_NAMES):
         return None
     return Table(choose_columns(cells, mapping, place), delimiter)

@@ -131,6 +131,8 @@ def test_headers(header: str) -> None:
         ('key,etag\na,e\n"b","e\r\nX: y"\n', 3, "control character"),
         ('key,label\n"a\n\nb",x\n"c', 5, "end of data"),
         ("key,lable\na,x\n", 1, "'lable'"),
+        ("key,size\ra,1\r", 1, "carriage return"),
+        ('key,"' + "x" * 200_000 + '"\n', 1, "field larger"),
         ("key,size,size\n", 1, "twice"),
     ],
 )

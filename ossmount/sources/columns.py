@@ -94,7 +94,13 @@ def choose_columns(names: Sequence[str], mapping: Mapping[str, str], place: str)
         raise ManifestError(
             place, 1, f"unknown column {unknown[0]!r}", f"known ones are {known}; --columns maps others"
         )
-    by_own = {own: known for known, own in wanted.items()}
+    # What the mapping says of a column counts more than the column's name.
+    by_own = {own: known for known, own in (*wanted.items(), *mapping.items())}
+    for known in ("key", *mapping):
+        if by_own[own := wanted[known]] != known:
+            raise ManifestError(
+                place, 1, f"the column {own!r} would be {known} and {by_own[own]}", "change --columns"
+            )
     return tuple(by_own.get(name, "") for name in names)
 
 

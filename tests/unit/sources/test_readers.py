@@ -53,6 +53,10 @@ def test_csv_with_mapped_columns(tmp_path: Path) -> None:
         read(tmp_path, text.replace(b"6", b"x"), MAP)
 
 
+def test_a_mapping_counts_more_than_a_column_s_name(tmp_path: Path) -> None:
+    assert brief(read(tmp_path, b"label,size,etag\na,5,e1\n", "key=label")) == [("a", None, 5, "e1")]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_arrow_reads_without_the_interpreter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
@@ -125,6 +129,8 @@ def test_a_plain_manifest_may_begin_with_a_brace(tmp_path: Path) -> None:
         (rb'{"key": "a", "label": "\udfff"}', None, 1, "half of a character"),
         (rb'{"key": "a", "etag": "\ud800"}', None, 1, "half of a character"),
         (b"a,b\n1,2\n", "key=c", 1, "no column 'c'"),
+        (b"path,b\n1,2\n", "key=path,label=path", 1, "'path' would be key and label"),
+        (b"key,b\n1,2\n", "label=key", 1, "'key' would be key and label"),
         (parquet(key=["a", "b"], size=[1, -1]), None, 2, "negative"),
         (parquet(key=["a", "b"], label=["x", "y/z"]), None, 2, "'/'"),
         (parquet(key=["a", None]), None, 2, "path is empty"),

@@ -8,8 +8,10 @@ the multi interface. Touch it together with ``tests/store_suite``.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import time
+import urllib.request
 
 import pycurl
 
@@ -30,6 +32,8 @@ class CurlTransfers:
 
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
+        self._proxy = None if "http_proxy" in os.environ else urllib.request.getproxies().get("http")
+        """For plain HTTP, where the environment names it in capitals: curl does not look for it there."""
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, CONNECTIONS)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
@@ -50,7 +54,7 @@ class CurlTransfers:
     def begin(self, get: RangeGet) -> bool:
         """Sends ``get``, whose end a later :meth:`work` tells; False where curl takes no such request."""
         idle = self._idle[get.request.signing is not None]
-        transfer = idle.pop() if idle else _Transfer(self._settings)
+        transfer = idle.pop() if idle else _Transfer(self._settings, self._proxy)
         try:
             transfer.begin(get)
         except (ValueError, pycurl.error):  # a header or keys beyond ASCII; the handle is not used again
@@ -116,7 +120,8 @@ class CurlTransfers:
 class _Transfer:
     """A curl handle, used again and again, and the request that it runs."""
 
-    def __init__(self, settings: StoreSettings) -> None:
+    def __init__(self, settings: StoreSettings, proxy: str | None) -> None:
+        self._proxy = proxy
         self.curl = curl = new_handle(settings, RECEIVE_BYTES)
         self._body: list[bytes] = []
         self._headers: list[bytes] = []
@@ -134,11 +139,20 @@ class _Transfer:
         curl.setopt(pycurl.MAXFILESIZE, request.length)
         if request.url.startswith("https:"):
             trust(curl, request.ca)
+        if self._proxy is not None:
+            self._go_by_proxy(request.url)
         curl.setopt(pycurl.PATH_AS_IS, request.signing is None)  # curl does not do both
         if request.signing is not None and request.signing != self._signing:
             region, access, secret = self._signing = request.signing
             curl.setopt(pycurl.AWS_SIGV4, f"aws:amz:{region}:s3")
             curl.setopt(pycurl.USERPWD, f"{access}:{secret}")
+
+    def _go_by_proxy(self, url: str) -> None:
+        """Plain HTTP by the proxy that curl does not see; for the rest curl looks for itself."""
+        if url.startswith("http:"):
+            self.curl.setopt(pycurl.PROXY, self._proxy)
+        else:
+            self.curl.unsetopt(pycurl.PROXY)
 
     def end(self, complete: bool) -> tuple[RangeGet, int, bytes | None]:
         """What it ran, with the status and the body of its answer, if it is the right one."""

@@ -86,6 +86,22 @@ def test_what_no_request_can_carry_is_declined(
     assert said == [b"data"]
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY"])
+def test_a_proxy_is_found_however_it_is_written(
+    http_ranges: RangeServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, http_ranges.url)
+    http_ranges.put("http://store.invalid/x", b"data")
+    transfers = RangeTransfers(lambda root: Store("http://store.invalid"), SETTINGS)
+    said: list[bytes | None] = []
+    assert transfers.start(ObjectId("s3://b", "x", "", 4), 0, 4, said.append)
+    work_until(lambda: said, transfers)
+    assert said == [b"data"]
+    transfers.close()
+
+
 def test_what_curl_declines_after_the_sockets_began_it_is_told_to_who_asked(
     store: Store, transfers: RangeTransfers
 ) -> None:

@@ -168,7 +168,7 @@ def build_index(
     was listed, for the next try to go on from; where another try would fail the same way, not even that.
     """
     pool = StorePool(settings.store)
-    spool = _spool_beside(path)
+    spool = _spool_beside(path, settings.store.endpoint_url)
     lister = StorePool(settings.store)  # opened in the process that lists, and nowhere else
     try:
         source = open_source(uris, settings, pool, spool, lister)
@@ -199,9 +199,13 @@ def _with_rows(error: TwoSizes, uris: Sequence[str], settings: Settings, pool: O
     return source.two_sizes(error) if isinstance(source, sources.ManifestSource) else error
 
 
-def _spool_beside(path: Path) -> Path:
-    """Where the listing for the index at ``path``, or for its next generation, keeps what it has."""
-    return path.with_name(f".{path.name.partition('.tmp.')[0]}.listing")
+def _spool_beside(path: Path, endpoint: str | None) -> Path:
+    """Where the listing for the index at ``path``, or for its next generation, keeps what it has.
+
+    A file for each endpoint: the bucket of the same name is another one there.
+    """
+    where = f".{hashlib.blake2b(endpoint.encode(), digest_size=4).hexdigest()}" if endpoint else ""
+    return path.with_name(f".{path.name.partition('.tmp.')[0]}{where}.listing")
 
 
 def open_source(

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ossmount.app.indexes import cache_directory, choose_index, describe_age
+from ossmount.app.indexes import build_index, cache_directory, choose_index, describe_age
 from ossmount.app.mounting import anchored
 from ossmount.config import CacheSettings, Settings, compose
-from ossmount.errors import CacheError, EmptySource, SettingsError
-from ossmount.model import Progress
+from ossmount.errors import CacheError, EmptySource, SettingsError, StoreUnavailable
+from ossmount.model import IndexInfo, Progress
+from tests.servers.http import RangeServer, leading_to
 
 
 def no_report(progress: Progress) -> None:
@@ -78,6 +79,33 @@ def test_a_failed_build_leaves_nothing(settings: Settings, tmp_path: Path) -> No
     with pytest.raises(EmptySource):
         choose_index([f"file://{tmp_path}/empty/"], settings, no_report)
     assert list((tmp_path / "cache" / "indexes").iterdir()) == []
+
+
+@pytest.mark.server
+def test_a_listing_that_broke_off_does_not_go_on_at_another_endpoint(
+    http_ranges: RangeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page = (
+        b"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>%s</IsTruncated><Contents><Key>%s</Key>"
+        b"<LastModified>2024-01-02T03:04:05.000Z</LastModified><ETag>&quot;e&quot;</ETag><Size>3</Size></Contents>"
+        b"<NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
+    )
+
+    def answer(_: RangeServer, path: str, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
+        if headers["host"].startswith("localhost"):
+            return 200, page % (b"false", b"there"), {}
+        return (500, b"", {}) if "continuation-token" in path else (200, page % (b"true", b"here"), {})
+
+    def build(host: str) -> IndexInfo:
+        store = replace(leading_to(http_ranges.url.replace("127.0.0.1", host)), retries=0)
+        settings = replace(compose({}), store=store)
+        return build_index(["s3://unit/"], tmp_path / "x.ossidx", settings, no_report)
+
+    monkeypatch.setattr("tests.servers.http.respond", answer)
+    with pytest.raises(StoreUnavailable):
+        build("127.0.0.1")
+    assert [path.suffix for path in tmp_path.iterdir()] == [".listing"]
+    assert build("localhost").files == 1
 
 
 def test_named_index_without_a_source(settings: Settings, tmp_path: Path) -> None:

@@ -55,9 +55,11 @@ class Transfer:
         return Fetched(pieces, missing, len(runs))
 
     def _inside(self, span: Span, around: BlockId) -> Fetched | None:
-        """The span out of a longer block that the cache has."""
+        """The span out of a longer block that the cache has, if that holds all of it."""
         data = self._cached_range(around, span.offset - around.offset, span.length)
-        return None if data is None else Fetched(_cut(span, data, span.offset), [], 0)
+        if data is None or len(data) < span.length:
+            return None
+        return Fetched(_cut(span, data, span.offset), [], 0)
 
     def _cached_range(self, block: BlockId, start: int, length: int) -> bytes | None:
         if self._ranged is not None:

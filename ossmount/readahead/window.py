@@ -2,7 +2,8 @@
 
 Blocks are canonical, so that equal bytes have one name in the cache: aligned to ``block_size`` from the
 start of the extent; reads that do not follow another and are short want sub-blocks of 128 KiB instead,
-so that a random read of 128 KiB fetches 128 KiB (256 KiB where it is not aligned) and not megabytes.
+so that a random read of 128 KiB fetches 128 KiB (256 KiB where it is not aligned) and not megabytes. A
+sub-block lies within one block: there are none where ``block_size`` is no multiple of theirs.
 
 READs of one program arrive out of order and by several processes, and where pages are pushed into the
 kernel most never arrive: a stream goes on wherever a READ falls near its end or its frontier. What is
@@ -90,7 +91,7 @@ class WindowPlanner:
 
     def __init__(self, settings: ReadaheadSettings, largest: int | None = None) -> None:
         self._block = settings.block_size
-        self._sub = min(SUB_BLOCK, settings.block_size)
+        self._sub = settings.block_size if settings.block_size % SUB_BLOCK else SUB_BLOCK
         self._part = settings.part_size
         self._largest = DEEPER * settings.max_bytes if largest is None else largest
         self._files: OrderedDict[Extent, list[_Stream]] = OrderedDict()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -11,6 +12,7 @@ from ossmount.config import ReadaheadSettings
 from ossmount.errors import DeadlineExceeded, ObjectChanged, StoreUnavailable
 from ossmount.model import BlockId, Extent
 from ossmount.readahead.fetcher import KERNEL_ASKS, Fetcher
+from ossmount.readahead.window import SUB_BLOCK
 from tests.support.executors import DictCache, ImmediateExecutor, ManualExecutor
 from tests.support.memory_store import MemoryStore, fail_first, opener
 
@@ -93,6 +95,21 @@ async def test_what_was_fetched_is_in_the_disk_cache_and_used_by_the_next_fetche
     assert await second.read(whole(store, "big"), 100, 2000) == b"y" * 2000
     assert store.requests["GET"] == requests
     assert second.statistics()["cache_hits"] == 1 + 9
+
+
+@pytest.mark.parametrize("block_size", [4096, 100_000, SUB_BLOCK, 192 << 10, 1_000_000, 1 << 20])
+async def test_blocks_of_any_size_give_the_right_bytes_out_of_the_disk_cache(block_size: int) -> None:
+    data = random.Random(block_size).randbytes(2_500_000)
+    settings = ReadaheadSettings(small_file=1000, block_size=block_size)
+    store, cache = store_of(big=data), DictCache()
+    big = whole(store, "big")
+    await make(store, cache=cache, settings=settings).read(big, 0, len(data))
+    requests = store.requests["GET"]
+    fetcher = make(store, cache=cache, settings=settings)
+    for offset in range(len(data) - 1, 0, -90_001):  # backwards: no read follows another
+        for size in (2000, SUB_BLOCK):
+            assert await fetcher.read(big, offset, size) == data[offset : offset + size]
+    assert store.requests["GET"] == requests
 
 
 async def test_readers_of_one_block_share_one_get() -> None:

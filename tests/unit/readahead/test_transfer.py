@@ -59,6 +59,16 @@ def test_part_of_a_longer_cached_block_is_taken_from_it() -> None:
             assert (cache.ranges, cache.gets) == ([(100, 100)], 0)
 
 
+def test_a_cached_block_that_holds_but_a_part_is_left_alone() -> None:
+    for cache in (DictCache(), RangedDictCache()):
+        store = MemoryStore("s3://b", {"k": DATA})
+        (around,) = blocks(store, (200, 100))
+        span = Span(blocks(store, (250, 50), (300, 50)), around)
+        cache.blocks[around] = DATA[200:300]
+        fetched = Transfer(opener(store), cache).fetch(span)
+        assert [fetched.pieces[block] for block in span.blocks] == [DATA[250:300], DATA[300:350]]
+
+
 def test_a_longer_block_that_is_not_cached_costs_nothing() -> None:
     store, cache = MemoryStore("s3://b", {"k": DATA}), RangedDictCache()
     (around,) = blocks(store, (200, 400))

@@ -31,8 +31,8 @@ SLOTS = 64
 """Blocks on all shelves together: those that have come and wait for the kernel and the disk, and the last
 ones that did not have to. Memory is taken by use, and given back when nothing is coming."""
 
-PAGE = 4096
-"""What the kernel reads at least."""
+PAGE = max(4096, mmap.PAGESIZE)
+"""What the kernel reads at least: 16 or 64 KiB on some machines, as those with ARM processors."""
 
 PAGES = 64
 """Pages that each prefetcher left out and shows: those of a dozen streams."""
@@ -133,7 +133,7 @@ class Shelf:
     """
 
     def __init__(self, lock: int, first: int, block_size: int, slots: int) -> None:
-        self._lock, self._first = lock, first
+        self._lock, self._first, self._block = lock, first, block_size
         size = -(-block_size // mmap.PAGESIZE) * mmap.PAGESIZE
         self._slots = [mmap.mmap(-1, size) for _ in range(slots)]  # shared: workers read them
         self._number = {id(slot): i for i, slot in enumerate(self._slots)}
@@ -224,7 +224,7 @@ class Shelf:
     def copy(self, digest: bytes, start: int, stop: int) -> bytes | None:
         """Bytes ``[start, stop)`` of that block if they are here."""
         place = self._labels.find(digest)
-        if place < 0 or place % DIGEST_BYTES or stop > len(self._slots[0]):
+        if place < 0 or place % DIGEST_BYTES or stop > self._block:  # a slot may be longer: whole pages
             return None
         slot = place // DIGEST_BYTES
         try:

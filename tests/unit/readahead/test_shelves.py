@@ -178,3 +178,14 @@ async def test_a_page_that_was_left_out_is_found_when_its_block_is_gone(block_si
     shelves.pages(1)
     assert await shelves.read(extent, block_size, PAGE) is None, "of a prefetcher that died"
     os.close(shelves._lock)
+
+
+async def test_of_what_is_shown_nothing_is_read_beyond_its_end_where_pages_are_larger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module.mmap, "PAGESIZE", 16 * PAGE)
+    shelves = Shelves(1, 2 * PAGE)
+    shelves.pages(0).show(BlockId(EXTENT.object, 0, 2 * PAGE), DATA[:PAGE])
+    assert await shelves.read(EXTENT, 0, PAGE) == DATA[:PAGE]
+    assert await shelves.read(EXTENT, 0, PAGE + 1) is None
+    os.close(shelves._lock)

@@ -223,7 +223,7 @@ class DatasetPlanner:
             self._window = max(FIRST_WINDOW, self._window * SHRINK)
         elif before is not None:
             self._grow()
-        if self._order.sequential or not self._frontier.started:
+        if within and (self._order.sequential or not self._frontier.started):
             self._restart(ino)
 
     def _stay_in(self, directory: int) -> None:
@@ -312,7 +312,7 @@ class DatasetPlanner:
             return FileRef(ino, 0)  # a program may say anything; an empty file is never planned
 
     def _restart(self, ino: int) -> None:
-        """The frontier starts behind ``ino`` in a scan, at the beginning of the scope otherwise."""
+        """The frontier starts behind ``ino``, which is in the scope, in a scan; else at the beginning."""
         directory = ROOT_INODE if self._mode == "dataset" else self._scope.directory
         if directory is not None:
             self._frontier.start(directory, ino if self._order.sequential else 0)

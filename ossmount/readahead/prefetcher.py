@@ -215,7 +215,10 @@ class Prefetcher:
         """Queues what is to be fetched; files that the disk cache has take no room."""
         for _ in range(PLANS_AT_ONCE):
             room = self._fetcher.room()
-            refs = self._planner.take(room) if room > 0 else []
+            try:
+                refs = self._planner.take(room) if room > 0 else []
+            except FileSystemError:
+                return  # as with observations: a plan less
             if not refs:
                 return
             self._files += len(refs)

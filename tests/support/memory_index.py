@@ -113,7 +113,7 @@ class MemoryIndex:
         return self._parents[ino]
 
     def files(self, ino: int, after: int = 0) -> Iterator[Sequence[FileRef]]:
-        rows = (ref for ref in self._below(ino) if ref.ino > after)
+        rows = self._behind(ino, after)
         return iter(lambda: list(islice(rows, self._chunk)), [])
 
     def info(self) -> IndexInfo:
@@ -121,6 +121,14 @@ class MemoryIndex:
 
     def close(self) -> None:
         self.closed = True
+
+    def _behind(self, ino: int, after: int) -> Iterator[FileRef]:
+        above = after
+        while after and above != ino:
+            if above == ROOT_INODE:
+                raise NoSuchEntry(f"inode {after} is not below inode {ino}")
+            above = self.parent(above)
+        yield from (ref for ref in self._below(ino) if ref.ino > after)
 
     def _below(self, ino: int) -> Iterator[FileRef]:
         for child in self._directory(ino).values():

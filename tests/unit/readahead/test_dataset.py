@@ -93,6 +93,13 @@ def test_a_scan_plans_what_comes_next_and_goes_on_into_the_next_directory() -> N
     assert program.misses <= 12
 
 
+def test_a_scan_goes_on_where_a_file_elsewhere_is_opened_amid_it() -> None:
+    undisturbed, disturbed = Program(planner()), Program(planner())
+    undisturbed.open(TRAIN[:120])
+    disturbed.open([*TRAIN[:40], VAL[3], *TRAIN[40:120]])
+    assert disturbed.misses == undisturbed.misses + 1
+
+
 def test_interleaved_batches_of_eight_loaders_are_foreseen() -> None:
     order = [TRAIN[batch * 256 + w * 32 + i] for batch in range(3) for i in range(32) for w in range(8)]
     program = Program(planner())

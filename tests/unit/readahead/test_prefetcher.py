@@ -5,6 +5,7 @@ import random
 import threading
 from array import array
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import pytest
@@ -12,81 +13,18 @@ import trio
 import trio.testing
 
 from ossmount.config import ReadaheadSettings
-from ossmount.errors import AccessDenied
-from ossmount.model import BlockId, Entry, Extent
-from ossmount.readahead import (
-    Acquaintance,
-    Arrivals,
-    Attention,
-    DatasetPlanner,
-    Fetcher,
-    Observer,
-    Prefetcher,
-    observation_pipe,
-)
+from ossmount.errors import AccessDenied, NoSuchEntry
+from ossmount.model import BlockId, Entry, Extent, FileRef
+from ossmount.readahead import DatasetPlanner, Fetcher, Observer, Prefetcher, observation_pipe
 from ossmount.readahead.messages import looked_up_frame, opened_frame, read_frame
 from ossmount.readahead.prefetcher import LONG_NAP_SECONDS, NAP_SECONDS
 from ossmount.readahead.shelves import Shelves
 from tests.support.executors import DictCache, ImmediateExecutor, ManualExecutor, NearCache
 from tests.support.memory_index import MemoryIndex
 from tests.support.memory_store import MemoryStore, fail_first, opener
+from tests.support.prefetching import World
 
-SETTINGS = ReadaheadSettings(max_requests=8)
-OBJECTS = {f"c{c}/{i}": bytes([c, i]) * 50 for c in range(5) for i in range(40)}
 pytestmark = pytest.mark.trio
-
-
-class Kernel:
-    """Takes pushes, as ``notify_store`` does, for the inodes it knows."""
-
-    def __init__(self, unknown: frozenset[int] = frozenset()) -> None:
-        self.pages: dict[int, bytes] = {}
-        self.unknown = unknown
-        self._lock = threading.Lock()
-
-    def push(self, ino: int, offset: int, data: bytes) -> bool:
-        with self._lock:
-            if ino in self.unknown:
-                return False
-            assert offset == 0
-            self.pages[ino] = data
-            return True
-
-
-class World:
-    def __init__(
-        self,
-        executor: ManualExecutor | ImmediateExecutor | None = None,
-        settings: ReadaheadSettings = SETTINGS,
-        cache: DictCache | None = None,
-    ) -> None:
-        self.store = MemoryStore("s3://b", OBJECTS)
-        self.index = MemoryIndex(
-            Entry(key.encode(), Extent(self.store.id_of(key), 0, len(data)), None, 0)
-            for key, data in OBJECTS.items()
-        )
-        self.cache, self.kernel = cache or DictCache(), Kernel()
-        self.fetcher = Fetcher(opener(self.store), self.cache, settings, executor=executor)
-        self.planner = DatasetPlanner(self.index, settings)
-        self.arrivals = Arrivals(1, 1)
-        self.attention = Attention(1)
-        self.introduced: list[tuple[int, int]] = []
-        self.prefetcher = Prefetcher(
-            self.index,
-            self.fetcher,
-            self.planner,
-            self.kernel.push,
-            settings=settings,
-            arrivals=self.arrivals,
-            attention=self.attention,
-            acquaintance=Acquaintance(
-                self.index, lambda directory, after: self.introduced.append((directory, after)) is None
-            ),
-        )
-        self.inos = [self.index.ino(key.encode()) for key in OBJECTS]
-
-    def bytes_of(self, ino: int) -> bytes:
-        return OBJECTS[self.index.paths[ino].decode()]
 
 
 async def test_an_observed_epoch_ends_up_in_cache_and_kernel() -> None:
@@ -295,6 +233,20 @@ async def test_pushes_that_the_kernel_refuses_and_inodes_that_do_not_exist_are_h
     os.close(reading)
     assert set(world.kernel.pages) == set(world.inos[10:])
     assert world.prefetcher.statistics()["push_refused"] == 10
+
+
+async def test_a_plan_that_the_index_refuses_is_a_plan_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(ino: int, after: int = 0) -> Iterator[Sequence[FileRef]]:
+        yield from ()
+        raise NoSuchEntry(f"inode {after} is not below inode {ino}")
+
+    world = World(ImmediateExecutor())
+    monkeypatch.setattr(world.index, "files", refusing)
+    world.prefetcher.take_in(b"".join(map(opened_frame, world.inos[:40])))
+    world.planner.know(world.inos)
+    world.prefetcher.take_in(b"")
+    await trio.testing.wait_all_tasks_blocked()
+    assert set(world.kernel.pages) == set(world.inos[40:])
 
 
 async def test_without_push_files_go_to_the_cache_only() -> None:

@@ -95,6 +95,10 @@ class Arrivals:
         """Whether a program waits for ``ino``, which no prefetcher has begun."""
         return ino < MOST_INODES and self._marks[ino] == _WANTED
 
+    def promised(self, ino: int) -> bool:
+        """Whether a prefetcher has said that ``ino`` is coming, be it one that has died since."""
+        return ino < MOST_INODES and self._marks[ino] == _COMING
+
     def cover(self, number: int, now: bool) -> None:
         """Whether prefetcher ``number`` is fetching what programs read, and so may be waited for."""
         if self._covered[number] != now:

@@ -20,6 +20,9 @@ of a busy machine alone doubles or triples what is measured here."""
 QUEUEING_SECONDS = 0.1
 """… and at least so long: below it, as with a store on this machine, one measures the own threads."""
 
+USUAL_BYTES = 1 << 20
+"""Requests up to this size tell the store's latency; larger ones its bandwidth."""
+
 BASE_DRIFT = 1.0001
 """The best latency rises so much with each answer, so that it follows a store that became slower."""
 
@@ -63,7 +66,7 @@ class ConcurrencyLimit:
         return min(TOGETHER, 1 + self.limit // TOGETHER)
 
     def succeeded(self, seconds: float, in_flight: int) -> None:
-        """A request of usual size was answered; ``in_flight`` counts it."""
+        """A request of usual size (``USUAL_BYTES``) was answered; ``in_flight`` counts it."""
         self._base = min(self._base * BASE_DRIFT, seconds) if self._base else seconds
         self._latency += LATENCY_WEIGHT * (seconds - self._latency)
         self._since_cut += 1

@@ -142,20 +142,21 @@ class DatasetPlanner:
         """A program listed the directory. Alone this plans nothing: ``find`` reads no file."""
         self._listed.add(ino)
 
-    def opened(self, ino: int) -> None:
-        """A program opened the file."""
+    def opened(self, ino: int) -> bool:
+        """A program opened the file; True where it was neither planned nor opened before in this epoch."""
         self._losses *= _LOSS_DECAY
         if not self._opened.add(ino):
             self._remember(ino, _Seen.AGAIN)
-            return
+            return False
         self._remember(ino, _Seen.FIRST)
         self._reads += 1
         follows = self._order.opened(ino)
         if ino in self._planned:
             self._arrive()
             self._grow()
-        else:
-            self._unforeseen(ino, follows)
+            return False
+        self._unforeseen(ino, follows)
+        return True
 
     def reopened(self, count: int) -> None:
         """Programs opened so many files again of which nothing was missing."""

@@ -17,9 +17,9 @@ from ossmount.errors import StoreError, StoreUnavailable, Throttled
 from ossmount.model import BlockId, Extent
 from ossmount.protocols import BlockCache, OpenStore, Transfers
 from ossmount.readahead.coalescing import Span, coalesce, cut
-from ossmount.readahead.concurrency import ConcurrencyLimit
+from ossmount.readahead.concurrency import USUAL_BYTES, ConcurrencyLimit
 from ossmount.readahead.delivery import Delivery
-from ossmount.readahead.flight import Arrived, Flight, Landing, Settled, too_late
+from ossmount.readahead.flight import Arrived, Failed, Flight, Landing, Settled, too_late
 from ossmount.readahead.hedging import HedgePolicy
 from ossmount.readahead.queues import Queues
 from ossmount.readahead.recent import RECENT_BYTES, RecentBlocks
@@ -38,9 +38,6 @@ WATCH_SECONDS = 0.01
 
 REST_SECONDS = 1.0
 """Without a request, after which the memory for them is given back: making it anew costs 0.2 ms for a MiB."""
-
-USUAL_BYTES = 1 << 20
-"""Requests up to this size tell the store's latency; larger ones its bandwidth."""
 
 
 class Fetcher:
@@ -275,6 +272,7 @@ class Fetcher:
         arrived: Arrived | None = None,
         settled: Settled | None = None,
         *,
+        failed: Failed | None = None,
         urgent: bool = False,
         absent: bool = False,
     ) -> int:
@@ -282,7 +280,7 @@ class Fetcher:
         wanted = [b for b in blocks if b not in self._flights and self.at_hand(b) is None]
         for span in coalesce(wanted, self._settings.part_size):
             flight = self._launch(span, demand=urgent, arrived=arrived)
-            flight.settled, flight.absent = settled, absent
+            flight.settled, flight.failed, flight.absent = settled, failed, absent
         self._count.prefetched += len(wanted)
         return len(wanted)
 
@@ -389,8 +387,7 @@ class Fetcher:
                 del self._flights[block]
         if isinstance(result, StoreError):
             self._count.errors += 1
-            if flight.settled is not None:
-                flight.settled(flight.span.blocks, False)
+            flight.give_up()
         else:
             self._count.took(result.requests, len(result.pieces), [b.length for b in result.fresh])
             if flight.demand or self._count.reads:  # a prefetcher reads nothing: the kernel has its bytes

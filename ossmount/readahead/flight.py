@@ -20,6 +20,9 @@ Settled = Callable[[Sequence[BlockId], bool], None]
 """Called in any thread when blocks of a prefetch were offered to the cache (True) or failed (False); perhaps
 twice, where a request was hedged."""
 
+Failed = Callable[[], object]
+"""Called on the loop, once, when a prefetch has failed; one that goes well costs nothing then."""
+
 
 class Flight:
     """A span that is queued, on its way, or landed.
@@ -29,7 +32,7 @@ class Flight:
     """
 
     __slots__ = (
-        "absent", "arrived", "attempts", "demand", "error", "fetched", "hedged", "length", "poured",
+        "absent", "arrived", "attempts", "demand", "error", "failed", "fetched", "hedged", "length", "poured",
         "settled", "span", "started", "waiters",
     )  # fmt: skip
 
@@ -41,6 +44,7 @@ class Flight:
         self.absent = False
         """Whether the disk cache was asked already, and has none of it."""
         self.settled: Settled | None = None
+        self.failed: Failed | None = None
         self.poured: set[BlockId] | None = None
         """Where blocks are passed on one by one (see ``pouring``), those that were: nobody waits for it."""
         self.attempts = 0
@@ -88,6 +92,13 @@ class Flight:
         for task in self.waiters:
             trio.lowlevel.reschedule(task)
         self.waiters.clear()
+
+    def give_up(self) -> None:
+        """Tells who asked for a prefetch that it has failed."""
+        if self.settled is not None:
+            self.settled(self.span.blocks, False)
+        if self.failed is not None:
+            self.failed()
 
 
 def too_late(block: BlockId, seconds: float) -> DeadlineExceeded:

@@ -7,7 +7,7 @@ which runs in the fetcher's threads because the kernel may let it wait for a pag
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import trio
@@ -20,7 +20,6 @@ from ossmount.readahead.acquaintance import Acquaintance
 from ossmount.readahead.arrivals import Arrivals
 from ossmount.readahead.dataset import DatasetPlanner
 from ossmount.readahead.fetcher import Fetcher
-from ossmount.readahead.flight import Settled
 from ossmount.readahead.messages import (
     KNOWN_ORDER,
     Decoder,
@@ -144,9 +143,10 @@ class Prefetcher:
     def _note(self, observation: Observation) -> None:
         match observation:
             case Opened(ino):
-                self._planner.opened(ino)
-                if self._arrivals is not None and self._arrivals.wanted(ino):
-                    self._fetch_now(ino, self._arrivals)
+                news, arrivals = self._planner.opened(ino), self._arrivals
+                # What is promised and was not planned was so by one that died: nobody else will bring it.
+                if arrivals is not None and (arrivals.wanted(ino) or (news and arrivals.promised(ino))):
+                    self._fetch_now(ino, arrivals)
             case Reopened(count):
                 self._planner.reopened(count)
             case Listed(ino):
@@ -244,29 +244,19 @@ class Prefetcher:
         """A program waits in its open of a file that was not planned, or not yet."""
         if ino % self._of != self._number:
             return
-
-        def settled(blocks: Sequence[BlockId], done: bool) -> None:
-            if not done:
-                arrivals.come(ino)  # its READ will say what is wrong
-
-        if self._ask(ino, self._whole(ino), push=True, settled=settled, urgent=True):
+        if self._ask(ino, self._whole(ino), push=True, urgent=True):
             arrivals.expect(ino)
         else:
             arrivals.come(ino)
 
     def _ask(
-        self,
-        ino: int,
-        block: BlockId,
-        *,
-        push: bool,
-        settled: Settled | None = None,
-        urgent: bool = False,
-        absent: bool = False,
+        self, ino: int, block: BlockId, *, push: bool, urgent: bool = False, absent: bool = False
     ) -> bool:
         """Queues a whole file; False where it is under way already."""
         arrived = partial(self._arrived, ino, block.offset, None) if push else None
-        queued = self._fetcher.queue([block], arrived, settled=settled, urgent=urgent, absent=absent)
+        # Who waits for what cannot be had goes on: its READ will say what is wrong.
+        failed = partial(self._arrivals.come, ino) if push and self._arrivals is not None else None
+        queued = self._fetcher.queue([block], arrived, failed=failed, urgent=urgent, absent=absent)
         return queued > 0
 
     def _arrived(self, ino: int, start: int, tripwire: int | None, block: BlockId, data: bytes) -> None:

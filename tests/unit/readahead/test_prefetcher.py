@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from ossmount.config import ReadaheadSettings
-from ossmount.errors import AccessDenied, NoSuchEntry
+from ossmount.errors import AccessDenied, NoSuchEntry, ObjectMissing
 from ossmount.model import BlockId, Entry, Extent, FileRef
 from ossmount.readahead import DatasetPlanner, Fetcher, Observer, Prefetcher, observation_pipe
 from ossmount.readahead.messages import looked_up_frame, opened_frame, read_frame
@@ -216,6 +216,39 @@ async def test_an_open_goes_on_where_what_it_waits_for_cannot_be_fetched() -> No
     await trio.testing.wait_all_tasks_blocked()
     assert world.arrivals.has_come(wanted)
     assert wanted not in world.kernel.pages
+
+
+async def test_opens_go_on_where_what_was_planned_cannot_be_fetched() -> None:
+    world = World(ImmediateExecutor())
+    world.store.fault = fail_first(10**9, ObjectMissing("gone"))
+    world.planner.know(world.inos)
+    world.prefetcher.take_in(b"")
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.fetcher.statistics()["errors"] == len(world.inos)
+    assert all(map(world.arrivals.has_come, world.inos))
+
+
+async def test_what_one_that_died_had_promised_is_fetched_when_it_is_opened() -> None:
+    world = World(ImmediateExecutor())
+    waits = world.arrivals.waits_of(0, 1000)
+    promised = world.inos[7]
+    world.arrivals.expect(promised)
+    assert waits.wait_for(promised, 100) is not None
+    world.prefetcher.take_in(opened_frame(promised))
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.kernel.pages == {promised: world.bytes_of(promised)}
+    assert world.arrivals.has_come(promised)
+
+
+async def test_what_has_come_and_waits_to_be_pushed_is_not_fetched_again() -> None:
+    world = World(ImmediateExecutor())
+    world.planner.know(world.inos[:5])
+    world.prefetcher.take_in(b"")
+    await trio.testing.wait_all_tasks_blocked()
+    world.arrivals.expect(world.inos[3])  # as long as its push has not been made
+    world.prefetcher.take_in(opened_frame(world.inos[3]))
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.store.requests["GET"] == 5
 
 
 async def test_pushes_that_the_kernel_refuses_and_inodes_that_do_not_exist_are_harmless() -> None:

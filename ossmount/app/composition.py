@@ -334,6 +334,7 @@ async def run_prefetcher(plan: Plan, number: int) -> None:
             pages=plan.shelves.pages(number),
             acquaintance=_acquaintance(plan, parts.index, share),
         )
+        stack.callback(prefetcher.close)
 
         def counters() -> dict[str, Any]:
             own = {"prefetcher": prefetcher.statistics(), "warm": warming.statistics()}

@@ -94,6 +94,7 @@ class Prefetcher:
         self._windows = WindowPlanner(self._settings)
         self._decoder = Decoder()
         self._observed = self._files = self._pushed = self._unpushed = 0
+        self._closed = False
         fetcher.on_room = self._pump
 
     def __repr__(self) -> str:
@@ -109,6 +110,10 @@ class Prefetcher:
             "introduced": self._acquaintance.introduced,
             **self._planner.statistics(),
         }
+
+    def close(self) -> None:
+        """Plans no more; to be called before its index is closed, for a plan may be due on the loop."""
+        self._closed = True
 
     async def run(self, observations: Channel) -> None:
         """Works until cancelled, or until every writer has closed its end."""
@@ -200,6 +205,8 @@ class Prefetcher:
 
     def _pump(self) -> None:
         """Fills the fetcher's room. Called when there is news, and when a flight has landed."""
+        if self._closed:
+            return
         if self._fetcher.room() > 0:
             self._plan()
             self._fetcher.prefetch(())

@@ -19,7 +19,7 @@ from ossmount.protocols import BlockCache, OpenStore, Transfers
 from ossmount.readahead.coalescing import Span, coalesce, cut
 from ossmount.readahead.concurrency import USUAL_BYTES, ConcurrencyLimit
 from ossmount.readahead.delivery import Delivery
-from ossmount.readahead.flight import Arrived, Failed, Flight, Landing, Settled, too_late
+from ossmount.readahead.flight import KERNEL_ASKS, Arrived, Failed, Flight, Landing, Settled, too_late
 from ossmount.readahead.hedging import HedgePolicy
 from ossmount.readahead.queues import Queues
 from ossmount.readahead.recent import RECENT_BYTES, RecentBlocks
@@ -28,10 +28,6 @@ from ossmount.readahead.statistics import FetchStatistics
 from ossmount.readahead.threads import Executor
 from ossmount.readahead.transfer import Fetched
 from ossmount.readahead.window import WindowPlan, WindowPlanner, block_around, own_window_of
-
-KERNEL_ASKS = 2
-"""READs for one page before a program gets the error: the kernel's read-ahead, then one for the page alone
-(mm/filemap.c). Each is answered within its share of the deadline; the second finds the first's flight."""
 
 WATCH_SECONDS = 0.01
 """Between two looks at what is in flight: a tenth of what a slow request costs."""
@@ -61,6 +57,7 @@ class Fetcher:
         shelves: Shelves | None = None,
     ) -> None:
         self._settings = settings
+        self._patience = settings.read_deadline / KERNEL_ASKS
         own_window = own_window_of(settings)
         self._memory = memory if memory is not None else RecentBlocks(max(RECENT_BYTES, 2 * own_window))
         self._delivery = Delivery(
@@ -159,12 +156,15 @@ class Fetcher:
         if extent.length <= self._settings.small_file:
             data = await self._block(extent.block)
             return data[offset : offset + size]
+        deadline = trio.current_time() + self._patience
         plan = self._windows.plan(extent, offset, size)
-        if self._shelves is not None and (found := await self._shelves.read(extent, offset, size)):
-            return found
+        with trio.move_on_at(deadline):
+            if self._shelves is not None and (found := await self._shelves.read(extent, offset, size)):
+                return found
         for part in plan.parts:
             self.queue(part)
-        return cut(await self._gather(extent, plan), extent.offset + offset, extent.offset + offset + size)
+        pieces = await self._gather(extent, plan, deadline)
+        return cut(pieces, extent.offset + offset, extent.offset + offset + size)
 
     def read_nowait(self, extent: Extent, offset: int, size: int) -> bytes | memoryview | None:
         """As :meth:`read`, of a small file that is in memory or soon is, until the next call; else None."""
@@ -207,9 +207,9 @@ class Fetcher:
             return data
         flight = self._join(block) or self._launch(Span((block,)), demand=True)
         self._dispatch()
-        return (await self._in_time(flight, block)).pieces[block]
+        return (await self._in_time(flight, block, trio.current_time() + self._patience)).pieces[block]
 
-    async def _gather(self, extent: Extent, plan: WindowPlan) -> dict[BlockId, bytes]:
+    async def _gather(self, extent: Extent, plan: WindowPlan, deadline: float) -> dict[BlockId, bytes]:
         """The wanted blocks, or longer ones around them, that are at hand, on their way, or fetched now."""
         pieces: dict[BlockId, bytes] = {}
         flights: dict[BlockId, Flight] = {}
@@ -224,7 +224,7 @@ class Fetcher:
                 flights.update(dict.fromkeys(span.blocks, flight))
         self._dispatch()
         for block, flight in flights.items():
-            pieces[block] = (await self._in_time(flight, block)).pieces[block]
+            pieces[block] = (await self._in_time(flight, block, deadline)).pieces[block]
         return pieces
 
     def _find(self, block: BlockId, pieces: dict[BlockId, bytes], flights: dict[BlockId, Flight]) -> bool:
@@ -240,15 +240,15 @@ class Fetcher:
             return False
         return True
 
-    async def _in_time(self, flight: Flight, block: BlockId) -> Fetched:
+    async def _in_time(self, flight: Flight, block: BlockId, deadline: float) -> Fetched:
         began = trio.current_time()
         try:
-            with trio.move_on_after(self._settings.read_deadline / KERNEL_ASKS):
+            with trio.move_on_at(deadline):
                 return await flight.wait()
         finally:
             self._count.wait_seconds += trio.current_time() - began
         self._count.deadlines += 1
-        raise too_late(block, self._settings.read_deadline / KERNEL_ASKS)
+        raise too_late(block, self._patience)
 
     def prefetch(
         self,

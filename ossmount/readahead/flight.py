@@ -13,6 +13,10 @@ from ossmount.readahead.coalescing import Span
 from ossmount.readahead.transfer import Fetched
 from ossmount.uris import join_uri, shown_uri
 
+KERNEL_ASKS = 2
+"""READs for one page before a program gets the error: the kernel's read-ahead, then one for the page alone
+(mm/filemap.c). Each is answered within its share of the deadline; the second finds the first's flights."""
+
 Arrived = Callable[[BlockId, bytes], None]
 """Called in a worker thread with each block of a prefetch, after the readers have been answered."""
 

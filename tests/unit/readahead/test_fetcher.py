@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,8 +13,10 @@ import trio.testing
 from ossmount.config import ReadaheadSettings
 from ossmount.errors import DeadlineExceeded, ObjectChanged, StoreUnavailable
 from ossmount.model import BlockId, Extent
-from ossmount.readahead.fetcher import KERNEL_ASKS, Fetcher
-from ossmount.readahead.window import SUB_BLOCK
+from ossmount.readahead.fetcher import Fetcher
+from ossmount.readahead.flight import KERNEL_ASKS
+from ossmount.readahead.shelves import Shelves
+from ossmount.readahead.window import SUB_BLOCK, blocks_of
 from tests.support.executors import DictCache, ImmediateExecutor, ManualExecutor
 from tests.support.memory_store import MemoryStore, fail_first, opener
 
@@ -155,6 +159,30 @@ async def test_the_deadline_answers_a_reader_whose_store_does_not(
     executor.run_all()
     await settle()
     assert await fetcher.read(whole(store, "a"), 0, 10) == b"x" * 10
+
+
+async def test_all_that_a_read_waits_for_shares_its_deadline(autojump_clock: trio.testing.MockClock) -> None:
+    store, executor, shelves = store_of(big=b"x" * 4000), ManualExecutor(), Shelves(1, SETTINGS.block_size)
+    settings = replace(SETTINGS, read_deadline=KERNEL_ASKS * 5.0)
+    fetcher = Fetcher(opener(store), DictCache(), settings, executor=executor, shelves=shelves)
+    big, shelf = whole(store, "big"), shelves.shelf(0)
+    assert shelf is not None
+    shelf.expect(blocks_of(big, 0, 256, 256))  # and never put there: waited for as long as ever
+
+    async def land_one_now_and_then() -> None:
+        while True:
+            await trio.sleep(2)
+            if executor.jobs:
+                executor.run()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(land_one_now_and_then)
+        began = trio.current_time()
+        with pytest.raises(DeadlineExceeded):
+            await fetcher.read(big, 0, 4000)  # four requests
+        assert trio.current_time() - began == pytest.approx(5)
+        nursery.cancel_scope.cancel()
+    os.close(shelves._lock)
 
 
 async def test_demand_overtakes_prefetch() -> None:

@@ -271,6 +271,8 @@ class Prefetcher:
         skip = PAGE if block.offset == tripwire else 0
         if skip and self._pages is not None:
             self._pages.show(block, data[:skip])
+        if skip and len(data) <= skip:
+            return  # before Linux 5.16 a push of nothing behind the end would make the file longer
         if self._push is not None and self._push(ino, block.offset - start + skip, data[skip:]):
             self._pushed += 1
         else:

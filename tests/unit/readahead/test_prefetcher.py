@@ -291,6 +291,30 @@ async def test_without_push_files_go_to_the_cache_only() -> None:
     assert len(world.cache.blocks) == len(world.inos)
 
 
+async def test_what_is_left_out_as_a_whole_is_not_pushed() -> None:
+    settings = ReadaheadSettings(small_file=1 << 16, block_size=1 << 16, part_size=1 << 19)
+    data = random.Random(1).randbytes(settings.part_size + 100)
+    store, pushed = MemoryStore("s3://b", {"big": data}), list[tuple[int, int]]()
+    extent = Extent(store.id_of("big"), 0, len(data))
+    index, shelves = MemoryIndex([Entry(b"big", extent, None, 0)]), Shelves(2, settings.block_size)
+
+    def push(ino: int, offset: int, part: bytes) -> bool:
+        pushed.append((offset, len(part)))
+        return True
+
+    for number in range(2):
+        fetcher = Fetcher(opener(store), DictCache(), settings, executor=ImmediateExecutor())
+        planner, pages = DatasetPlanner(index, settings), shelves.pages(number)
+        subject = Prefetcher(index, fetcher, planner, push, settings=settings, share=(number, 2), pages=pages)
+        for offset in range(0, settings.part_size, 1 << 16):
+            subject.take_in(read_frame(index.ino(b"big"), offset, 1 << 16))
+    await trio.testing.wait_all_tasks_blocked()
+    assert await shelves.read(extent, settings.part_size, 100) == data[-100:]
+    assert pushed
+    assert all(offset + length <= settings.part_size and length for offset, length in pushed)
+    os.close(shelves._lock)
+
+
 @pytest.mark.parametrize("prefetchers", [1, 2, 3])
 async def test_a_large_file_is_pushed_ahead_of_its_reader_but_for_the_tripwires(prefetchers: int) -> None:
     """Every page once at most, whoever pushes it, and each prefetcher its share."""

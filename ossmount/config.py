@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ossmount.errors import SettingsError
+from ossmount.ranges import check_range
 
 ENVIRONMENT_PREFIX = "OSSMOUNT_"
 
@@ -319,9 +320,11 @@ def parse_value(name: str, text: str, origin: str) -> Any:
     if opt.choices and text not in opt.choices:
         raise SettingsError(f"{origin}: {text!r} is not one of {', '.join(opt.choices)}")
     try:
-        return opt.parse(text)
+        value = opt.parse(text)
+        check_range(name, text, value, opt.parse)
     except ValueError as error:
         raise SettingsError(f"{origin}: {error}") from error
+    return value
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

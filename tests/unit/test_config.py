@@ -25,6 +25,7 @@ from ossmount.config import (
     parse_value,
 )
 from ossmount.errors import SettingsError
+from ossmount.ranges import RANGES, check_range
 
 QUICK = settings(max_examples=60)
 
@@ -100,6 +101,24 @@ def test_any_text_is_a_value_or_a_settings_error(text: str, name: str) -> None:
         assert value is not None
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("workers", "0"), ("workers", "100000"), ("prefetchers", "-1"), ("max_requests", "0"),
+        ("max_bytes", "0"), ("block_size", "0"), ("part_size", "1"), ("small_file", "1T"), ("retries", "-1"),
+        ("read_deadline", "0"), ("connect_timeout", "0"), ("max_request_rate", "nan"), ("refresh", "0"),
+        ("max_request_rate", "-1"), ("size_concurrency", "0"), ("uid", "-1"), ("max_background", "65536"),
+    ],
+)  # fmt: skip
+def test_absurd_limits_are_refused_with_what_is_allowed(name: str, text: str) -> None:
+    least, most = RANGES[name]
+    with pytest.raises(SettingsError) as refused:
+        parse_value(name, text, "--it")
+    assert str(refused.value) == f"--it: {text!r} is not between {least} and {most}"
+    for bound in (least, most):
+        assert parse_value(name, bound, "--it") == ALL_OPTIONS[name].parse(bound)
+
+
 def test_names_are_unique_across_sections() -> None:
     names = [name for section in SECTIONS.values() for name in options_of(section)]
     assert sorted(names) == sorted(set(names))
@@ -118,6 +137,8 @@ def test_every_option_is_explained(name: str) -> None:
         if field.name == name
     )
     assert not opt.choices or default in opt.choices
+    if default is not None:
+        check_range(name, str(default), default, opt.parse)
 
 
 def test_later_layers_win() -> None:

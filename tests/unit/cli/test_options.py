@@ -24,6 +24,7 @@ from ossmount.cli.options import (
 )
 from ossmount.config import ALL_OPTIONS, Settings, parse_value
 from ossmount.errors import SettingsError
+from ossmount.ranges import RANGES
 
 MOUNT = COMMANDS[0]
 
@@ -44,7 +45,7 @@ def test_a_default_written_out_means_the_default(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(ALL_OPTIONS))
 def test_every_option_is_a_flag_and_a_mount_option(name: str) -> None:
     opt = ALL_OPTIONS[name]
-    text = opt.choices[-1] if opt.choices else "0444"
+    text = opt.choices[-1] if opt.choices else RANGES.get(name, ("0444",))[0]
     by_flag = mount_settings(flag_of(name)) if is_switch(opt) else mount_settings(flag_of(name), text)
     by_word = mount_settings("-o", flag_of(name)[2:] + ("" if is_switch(opt) else f"={text}"))
     by_variable = mount_settings(environment={f"OSSMOUNT_{name.upper()}": "true" if is_switch(opt) else text})

@@ -57,7 +57,7 @@ def verify(
                 f"{target} is neither an index nor an ossmount mount",
                 "see 'ossmount list' for what is mounted",
             )
-        path = Path(record.served if Path(record.served).is_file() else record.index)
+        path = record.file
     return verify_index(path, settings, report, note, contents=contents)
 
 

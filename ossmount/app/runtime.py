@@ -57,6 +57,12 @@ class MountRecord:
     """Path to the file that is served, whatever stands at ``index`` by now; for the same user."""
     format: int = RUNTIME_FORMAT
 
+    @property
+    def file(self) -> Path:
+        """The index file that is served; what stands at ``index`` where no supervisor holds that open."""
+        # os.path's answer is False for a path that may not be seen, where Path's is an exception.
+        return Path(self.served if os.path.isfile(self.served) else self.index)  # noqa: PTH113
+
     def write(self) -> Path:
         """Makes the runtime directory anew with this record in it, and returns it. Raises RuntimeUnusable."""
         directory = runtime_directory(self.mountpoint)

@@ -2,22 +2,36 @@
 
 The command's process stays in the foreground until its detached child says "serving" or how it failed,
 over a pipe: so ``mount`` returns 0 only when the mount serves, and shows the daemon's error as its own.
+
+Until it serves the daemon stays in the command's process group: that is how autofs knows who makes the mount
+of ``x-systemd.automount`` (Linux, Documentation/filesystems/autofs.rst). Any other process that comes to the
+mountpoint waits there until the mount is made; the daemon would wait for itself.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import signal
 from collections.abc import Callable
 from typing import NoReturn
 
 from ossmount.errors import MountError, OssmountError, decode_error, encode_error
 
+log = logging.getLogger(__name__)
+
 _SERVING = b'{"serving": true}\n'
+
+_FOR_THE_COMMAND = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What a terminal or a service manager sends to the whole process group to end the command."""
 
 
 def in_background(run: Callable[[Callable[[], None]], int]) -> int:
     """Runs ``run(on_serving)`` in a detached process; returns 0 once it has called ``on_serving``.
+
+    Whatever else ``run`` forks and leaves running calls :func:`leave_session`. Where this process has ended
+    before ``on_serving`` is called, the detached one gets a SIGTERM then: nobody would know of its mount.
 
     Raises the OssmountError that ``run`` raised before that, or MountError when it died.
     """
@@ -25,7 +39,7 @@ def in_background(run: Callable[[Callable[[], None]], int]) -> int:
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _detach_and_run(run, writing)
+        _detach_and_run(run, _Waiting(writing))
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         verdict = pipe.readline()  # not to the end: workers inherit the other side
@@ -38,29 +52,57 @@ def in_background(run: Callable[[Callable[[], None]], int]) -> int:
     raise decode_error(message)
 
 
-def _detach_and_run(run: Callable[[Callable[[], None]], int], writing: int) -> NoReturn:
-    """In the child: forks again out of the session, keeps only the pipe, and never returns."""
+def leave_session() -> None:
+    """Leaves session and process group of the command: what is sent to them is not for this process any more.
+
+    Never the leader of a group: a daemon and its children are forked.
+    """
     os.setsid()
+
+
+class _Waiting:
+    """The command, which waits at the other end of the pipe for one line."""
+
+    def __init__(self, writing: int) -> None:
+        self._writing: int | None = writing
+
+    def tell(self, line: bytes) -> bool:
+        """Tells it, unless it was told something before. False where it has ended."""
+        if self._writing is None:
+            return True
+        writing, self._writing = self._writing, None
+        try:
+            os.write(writing, line)
+        except BrokenPipeError:
+            return False
+        finally:
+            os.close(writing)
+        return True
+
+    def tell_serving(self) -> None:
+        """Tells it that the mount serves, and lets go of its session."""
+        leave_session()
+        if not self.tell(_SERVING):
+            log.warning("the command that made this mount was ended: unmounting")
+            os.kill(os.getpid(), signal.SIGTERM)  # the supervisor's loop then drains and unmounts
+
+
+def _detach_and_run(run: Callable[[Callable[[], None]], int], waiting: _Waiting) -> NoReturn:
+    """In the child: forks again, so that nobody has to reap it, keeps only the pipe, and never returns."""
     if os.fork() != 0:
         os._exit(0)
+    for signum in _FOR_THE_COMMAND:
+        # Till the supervisor has its own dispositions: to die now could leave a dead mount behind.
+        signal.signal(signum, signal.SIG_IGN)
     _leave_terminal()
     status = 1
-    told = False
-
-    def tell(message: bytes) -> None:
-        nonlocal told
-        if not told:
-            told = True
-            os.write(writing, message)
-            os.close(writing)
-
     try:
-        status = run(lambda: tell(_SERVING))
+        status = run(waiting.tell_serving)
     except OssmountError as error:
-        tell(_line(error))
+        waiting.tell(_line(error))
     except BaseException as error:
         described = MountError(f"the mount failed: {type(error).__name__}: {error}")
-        tell(_line(described))
+        waiting.tell(_line(described))
     finally:
         os._exit(status)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ossmount.app.composition import PREPARED_STORES, Plan, plan_mount, run_prefetcher, serve_worker
 from ossmount.app.control_answers import open_control
-from ossmount.app.daemon import in_background
+from ossmount.app.daemon import in_background, leave_session
 from ossmount.app.exporter import close_listener
 from ossmount.app.indexes import ChosenIndex, cache_directory, choose_index
 from ossmount.app.isolation import in_child
@@ -71,6 +71,11 @@ class Mounting:
             on_serving()
             service.ready(f"serving {self.chosen.info.source} on {self.mountpoint}")
 
+        def become_child() -> None:
+            control.close_copies()
+            if not self.foreground:
+                leave_session()
+
         try:
             with service.watched() as timers, closing(open_control(plan, refresh.request)) as control:
                 return supervisor.run_mount(
@@ -86,7 +91,7 @@ class Mounting:
                         on_hangup=refresh.request,
                         on_serving=tell_serving,
                         on_readable={**timers, control.fileno(): control.accept},
-                        in_child=control.close_copies,
+                        in_child=become_child,
                     ),
                 )
         finally:

@@ -105,6 +105,9 @@ def test_daemon_does_not_hold_the_callers_output(source: str, home: Home) -> Non
     mount = home.mount(source)
     descriptors = (Path(f"/proc/{pid}/fd/{n}") for pid in home.processes() for n in (1, 2))
     assert {str(d.readlink()) for d in descriptors} == {"/dev/null"}
+    assert os.getsid(0) not in map(os.getsid, home.processes()), (
+        "what ends the caller's session is not for it"
+    )
     mount.umount()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,13 +58,51 @@ def test_it_leaves_terminal_directory_and_session(tmp_path: Path) -> None:
 
     def run(on_serving: Callable[[], None]) -> int:
         streams = {str(Path(f"/proc/self/fd/{n}").readlink()) for n in (0, 1, 2)}
-        os.write(answer, f"{streams} {Path.cwd()} {os.getsid(0)}".encode())
+        before = os.getpgrp()
         on_serving()
+        os.write(
+            answer, f"{streams} {Path.cwd()} {before} {os.getpgrp()} {os.getsid(0)} {os.getpid()}".encode()
+        )
         return 0
 
     assert in_background(run) == 0
     text = os.read(found, 1000).decode()
     assert text.startswith("{'/dev/null'} / ")
-    assert int(text.split()[-1]) != os.getsid(0)
+    before, group, session, pid = map(int, text.split()[2:])
+    assert before == os.getpgrp(), "autofs lets nobody else to a mountpoint that is not mounted yet"
+    assert group == session == pid
     os.close(found)
     os.close(answer)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_ended_while_it_waits_leaves_no_mount(signum: signal.Signals) -> None:
+    """A terminal sends to the whole group: the daemon goes on until it may end in order, and is asked to."""
+    heard, say = os.pipe()
+    wait, go_on = os.pipe()
+
+    def run(on_serving: Callable[[], None]) -> int:
+        os.write(say, b"starting\n")
+        os.read(wait, 1)
+        signal.signal(signal.SIGTERM, lambda *_: os.write(say, b"asked to end\n"))
+        on_serving()
+        os.write(say, b"ends\n")
+        return 0
+
+    command = os.fork()
+    if command == 0:
+        try:
+            os.setpgid(0, 0)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            in_background(run)
+        finally:
+            os._exit(1)
+    os.close(say)
+    with os.fdopen(heard) as said:
+        assert said.readline() == "starting\n"
+        os.killpg(command, signum)
+        os.waitpid(command, 0)
+        os.write(go_on, b".")
+        assert said.read() == "asked to end\nends\n"
+    os.close(wait)
+    os.close(go_on)

@@ -64,6 +64,9 @@ def verify(
 LOOK_SECONDS = 0.05
 """Between looks at how far a mount's refresh is."""
 
+ASK_SECONDS = 1.0
+"""Between questions whether the mount lives: one whose supervisor was killed leaves its record behind."""
+
 
 def refresh_mount(mountpoint: str) -> Mapping[str, Any]:
     """Has the mount go over to the next generation and waits until it has: the fields of Refreshed.
@@ -71,14 +74,25 @@ def refresh_mount(mountpoint: str) -> Mapping[str, Any]:
     Raises MountError where no mount answers, and what kept the mount from refreshing.
     """
     with ControlClient(mountpoint) as client:
-        directory = runtime_directory(client.mountpoint)
-        before = RefreshState.read(directory)
+        before = RefreshState.read(runtime_directory(client.mountpoint))
         client.refresh()
-        while (state := RefreshState.read(directory)).finished <= before.started:
-            if read_record(client.mountpoint) is None:
-                raise MountError(f"{mountpoint} was unmounted meanwhile", "mount it again")
-            time.sleep(LOOK_SECONDS)
-    if "error" in state.outcome:
-        raise decode_error(state.outcome["error"])
-    found: Mapping[str, Any] = state.outcome["refreshed"]
+        outcome = _ended_after(before, client).outcome
+    if "error" in outcome:
+        raise decode_error(outcome["error"])
+    found: Mapping[str, Any] = outcome["refreshed"]
     return found
+
+
+def _ended_after(before: RefreshState, client: ControlClient) -> RefreshState:
+    """The state once an attempt has ended that began after ``before``. Raises MountError."""
+    directory = runtime_directory(client.mountpoint)
+    asked = time.monotonic()
+    while (state := RefreshState.read(directory)).finished <= before.started:
+        if read_record(client.mountpoint) is None:
+            raise MountError(f"{client.mountpoint} was unmounted meanwhile", "mount it again")
+        if time.monotonic() - asked >= ASK_SECONDS:
+            client.close()  # a silent client may have been cut off; a new connection tells who listens
+            client.version()
+            asked = time.monotonic()
+        time.sleep(LOOK_SECONDS)
+    return state

@@ -8,18 +8,22 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ossmount.app import index_generations
 from ossmount.app.changes import ChangedPath, Inode, InvalidationFile, Name, read_invalidations, row_of
+from ossmount.app.control_protocol import LONGEST_LINE, encode, socket_address, unix_stream
 from ossmount.app.generations import Refreshed, refresh_index
 from ossmount.app.indexes import build_index
 from ossmount.app.recipe import from_recipe, recipe_of
+from ossmount.app.runtime import MountRecord
 from ossmount.config import Settings, compose
-from ossmount.errors import EmptySource, IndexFileError, OssmountError, SettingsError
+from ossmount.errors import EmptySource, IndexFileError, MountError, OssmountError, SettingsError
 from ossmount.index import Change, LmdbIndex, compare, export, open_index, reserved
 from ossmount.model import ROOT_INODE
 from tests.support.index_files import index_of, numbered_tree, silent
@@ -165,6 +169,31 @@ class TestOfAMount:
         refreshed, _ = refresh(index, mounted)
         assert refreshed.generation == 2
         assert open_index(index).info().generation == 2
+
+
+@pytest.mark.timeout(30)
+def test_a_mount_that_is_killed_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves its record behind, and nobody who would say how far the refresh is."""
+    monkeypatch.setenv("OSSMOUNT_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setattr(index_generations, "ASK_SECONDS", 0.0)
+    directory = MountRecord(str(tmp_path / "mnt"), "s3://b/", "/no/index", os.getpid()).write()
+    listener = unix_stream()
+    with socket_address(directory) as address:
+        listener.bind(address)
+    listener.listen()
+
+    def agree_and_die() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(LONGEST_LINE)
+            listener.close()
+            peer.sendall(encode({"v": 1, "ok": True}))
+
+    supervisor = threading.Thread(target=agree_and_die)
+    supervisor.start()
+    with pytest.raises(MountError, match="no ossmount mount of this user at"):
+        index_generations.refresh_mount(str(tmp_path / "mnt"))
+    supervisor.join()
 
 
 def invalidations(old: LmdbIndex, new: LmdbIndex, path: Path) -> set[Name | Inode]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ossmount.app.finding import Finding
 from ossmount.config import CacheSettings, MountSettings, Settings
+from ossmount.places import is_directory, is_missing
 
 RESEND_KERNEL = (6, 9)
 """First Linux that knows ``FUSE_NOTIFY_RESEND``: unanswered requests are handed out again after a crash."""
@@ -63,7 +64,7 @@ def doctor(source: str | None, settings: Settings, machine: Machine | None = Non
 def check_device(machine: Machine) -> Finding:
     """``/dev/fuse`` exists and opens."""
     name = "FUSE device"
-    if not machine.device.exists():
+    if is_missing(machine.device):
         return Finding(
             name,
             False,
@@ -133,7 +134,7 @@ def check_kernel(machine: Machine) -> Finding:
 def check_knobs(machine: Machine) -> Finding:
     """Kernel read-ahead and the number of outstanding requests may be set."""
     name = "kernel knobs"
-    if not machine.connections.is_dir():
+    if not is_directory(machine.connections):
         return Finding(
             name,
             None,
@@ -182,7 +183,7 @@ def check_cache(settings: CacheSettings) -> Finding:
     """The cache directory takes files and has room for what it may grow to."""
     name = "cache"
     directory = cache_path(settings)
-    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    existing = next(path for path in (directory, *directory.parents) if not is_missing(path))
     try:
         with tempfile.TemporaryFile(dir=existing):
             free = shutil.disk_usage(existing).free

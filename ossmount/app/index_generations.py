@@ -19,6 +19,7 @@ from ossmount.config import Settings
 from ossmount.errors import IndexFileError, MountError, decode_error
 from ossmount.fuse.mountpoint import resolve
 from ossmount.model import IndexInfo
+from ossmount.places import is_directory, is_missing
 from ossmount.protocols import Report
 
 
@@ -50,14 +51,13 @@ def verify(
     Raises OssmountError.
     """
     path = Path(target)
-    if not path.is_file():
-        record = read_record(str(resolve(path)))
-        if record is None:
-            raise IndexFileError(
-                f"{target} is neither an index nor an ossmount mount",
-                "see 'ossmount list' for what is mounted",
-            )
+    record = read_record(str(resolve(path)))  # before any look at the path: a mount may not answer
+    if record is not None:
         path = record.file
+    elif is_missing(path) or is_directory(path):
+        raise IndexFileError(
+            f"{target} is neither an index nor an ossmount mount", "see 'ossmount list' for what is mounted"
+        )
     return verify_index(path, settings, report, note, contents=contents)
 
 

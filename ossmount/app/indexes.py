@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from ossmount.app.standard_input import standard_input_as_file
 from ossmount.config import CacheSettings, Settings, SourceSettings, ViewSettings
 from ossmount.errors import CacheError, IndexFileError, SettingsError, SourceError, TwoSizes
 from ossmount.model import IndexInfo
+from ossmount.places import is_missing
 from ossmount.protocols import OpenStore, Report, Source
 from ossmount.stores import StorePool
 
@@ -106,10 +108,10 @@ def _choose_view(
         return base
     named = [(part.name, base.info) for part, base in bases]
     path = views.derived_path(cache_directory(settings.cache), named, view, settings.index.on_bad_key)
-    if path.exists():
+    if not is_missing(path):
         note_use(path)
         return ChosenIndex(path, in_child(lambda: index_info(path)), built=False)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_directory_of(path)
     remove_older(path.parent, f"*{views.SUFFIX}", UNUSED_SECONDS)
     files = [f"{part.name}={base.path}" if part.name else str(base.path) for part, base in bases]
     alone = replace(settings, source=SourceSettings())  # what the bases were made of stands in them
@@ -137,13 +139,24 @@ def _choose_base(part: views.Part, settings: Settings, report: Report) -> Chosen
 
 def _choose_index(uris: Sequence[str], settings: Settings, report: Report) -> ChosenIndex:
     path = Path(settings.index.index).absolute() if settings.index.index else _kept_path(uris, settings)
-    if path.exists() and not settings.index.rebuild:
+    if not is_missing(path) and not settings.index.rebuild:
         return ChosenIndex(path, in_child(lambda: index_info(path)), built=False)
     if not uris and not settings.source.manifest and not settings.source.objects:
         raise SettingsError(f"no index at {path} and no source to build it from", "name a SOURCE")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_directory_of(path)
     info = in_child(lambda: build_index(uris, path, settings, report))
     return ChosenIndex(path, info, built=True)
+
+
+def _make_directory_of(path: Path) -> None:
+    """The directory in which the index is built, made if it is missing (0700). Raises IndexFileError."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise IndexFileError(
+            f"cannot make the directory {path.parent} for an index: {error.strerror}",
+            "name a writable one with --cache-dir or --index",
+        ) from error
 
 
 def index_info(path: Path) -> IndexInfo:
@@ -186,7 +199,8 @@ def build_index(
     except TwoSizes as error:
         raise _with_rows(error, uris, settings, pool) from error
     except (IndexFileError, SourceError):
-        spool.unlink(missing_ok=True)
+        with suppress(OSError):  # of a directory that cannot be used, which is what the error says
+            spool.unlink()
         raise
     finally:
         pool.close()

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from ossmount.config import ALL_OPTIONS, SECTIONS, Settings, compose, parse_value
 from ossmount.errors import SettingsError
+from ossmount.places import is_missing
 from ossmount.sources import is_standard_input
 from ossmount.uris import HTTP_SCHEMES, is_uri
 
@@ -121,7 +122,7 @@ def _text(name: str, value: Any) -> str:
 def _place(text: str) -> str:
     """Local paths made absolute; URLs without user, password and query, which may be secrets."""
     name, equals, named = text.partition("=")
-    if equals and "/" not in name and ":" not in name and not Path(text).exists():
+    if equals and "/" not in name and ":" not in name and is_missing(text):
         return f"{name}={_place(named)}"
     if not is_uri(text):
         slash = "/" if text.endswith("/") else ""

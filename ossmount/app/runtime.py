@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ossmount.errors import RuntimeUnusable
+from ossmount.places import is_file
 
 RUNTIME_FORMAT = 1
 
@@ -60,8 +61,7 @@ class MountRecord:
     @property
     def file(self) -> Path:
         """The index file that is served; what stands at ``index`` where no supervisor holds that open."""
-        # os.path's answer is False for a path that may not be seen, where Path's is an exception.
-        return Path(self.served if os.path.isfile(self.served) else self.index)  # noqa: PTH113
+        return Path(self.served if is_file(self.served) else self.index)
 
     def write(self) -> Path:
         """Makes the runtime directory anew with this record in it, and returns it. Raises RuntimeUnusable."""

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from ossmount.config import Settings, SourceSettings
 from ossmount.errors import IndexFileError
+from ossmount.places import is_pipe
 from ossmount.sources import KEPT_INPUT, KEPT_INPUT_DIGEST_BYTES, STANDARD_INPUT
 
 _CHUNK = 1 << 20
@@ -31,7 +32,7 @@ def standard_input_as_file(settings: Settings, directory: Path, mode: int = 0o77
     missing is made with ``mode``. Raises IndexFileError where the list cannot be kept there.
     """
     listed = settings.source.manifest or settings.source.objects
-    if listed is None or not (listed == STANDARD_INPUT or Path(listed).is_fifo()):
+    if listed is None or not (listed == STANDARD_INPUT or is_pipe(listed)):
         yield settings
         return
     try:

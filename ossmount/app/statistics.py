@@ -18,6 +18,7 @@ from ossmount.app.metrics_table import Merge, merge_of
 from ossmount.app.runtime import runtime_directory
 from ossmount.errors import MountError
 from ossmount.fuse.mountpoint import resolve
+from ossmount.places import is_directory
 
 Counters = Mapping[str, Any]
 
@@ -34,7 +35,7 @@ class Told:
 def statistics_directory(mountpoint: str) -> Path:
     """Where the children of the mount publish. Raises MountError."""
     directory = runtime_directory(str(resolve(Path(mountpoint)))) / "stats"
-    if not directory.is_dir():
+    if not is_directory(directory):
         raise MountError(
             f"no ossmount mount of this user at {mountpoint}", "see 'ossmount list' for what is mounted"
         )

@@ -22,6 +22,7 @@ from ossmount import index
 from ossmount.config import IndexSettings, Settings, ViewSettings, parse_value
 from ossmount.errors import SettingsError
 from ossmount.model import EntryBatch, IndexInfo, Progress
+from ossmount.places import is_missing
 from ossmount.protocols import Report, Source
 from ossmount.sources.labels import label_fault
 from ossmount.sources.view_description import ViewDescription, parse_view, view_of
@@ -76,7 +77,7 @@ def parts_of(uris: Sequence[str]) -> list[Part]:
 
 
 def _named(uri: str) -> Part:
-    match = None if Path(uri).exists() else _NAMED.fullmatch(uri)
+    match = _NAMED.fullmatch(uri) if is_missing(uri) else None
     return Part("", (uri,)) if match is None else Part(match[1], (match[2],))
 
 

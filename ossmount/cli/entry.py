@@ -22,6 +22,7 @@ from ossmount.cli.catalogue import COMMANDS
 from ossmount.cli.command import Command, Context, parse
 from ossmount.cli.output import printable
 from ossmount.errors import OssmountError, SettingsError
+from ossmount.places import is_missing
 
 INTERRUPTED = 130
 """What shells give for SIGINT: 128 + 2."""
@@ -115,7 +116,7 @@ def choose(words: list[str]) -> tuple[Command, list[str]]:
 
 def _looks_like_a_command(words: Sequence[str]) -> bool:
     first = words[0]
-    return not first.startswith("-") and "/" not in first and first != "none" and not Path(first).exists()
+    return not first.startswith("-") and "/" not in first and first != "none" and is_missing(first)
 
 
 def _unknown_index_command(rest: Sequence[str]) -> tuple[Command, list[str]]:

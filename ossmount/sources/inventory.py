@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from ossmount.errors import ManifestError, SettingsError, SourceError
+from ossmount.places import is_missing
 from ossmount.protocols import OpenStore
 from ossmount.sources.arrow_csv import rows_of, table_batches
 from ossmount.sources.columns import Rows
@@ -161,7 +162,7 @@ def _locator(place: str, destination: str) -> Callable[[str], str]:
     def beside(key: str) -> str:
         name = key.rpartition("/")[2]
         candidates = [folder / key, folder / name, folder / "data" / name, folder.parent / "data" / name]
-        return str(next((path for path in candidates if path.exists()), candidates[0]))
+        return str(next((path for path in candidates if not is_missing(path)), candidates[0]))
 
     return beside
 

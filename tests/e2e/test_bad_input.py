@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ossmount.cli import main
 from tests.support.command import Home
 
 HEAD = b"key,size,etag\n"
@@ -116,3 +121,43 @@ def check_refused(home: Home, kept: Path, words: list[str], line: str) -> None:
     assert line in done.err
     assert kept.read_bytes() == before
     assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("verify private/x.ossidx", 4),
+        ("index build private/folder/ x.ossidx", 5),
+        ("index build private/other.ossidx x.ossidx", 4),
+        ("index build --manifest private/list --base-uri s3://b/ x.ossidx", 3),
+        ("index build --objects private/list x.ossidx", 3),
+        ("index build . private/x.ossidx", 4),
+        ("doctor --cache-dir private/cache", 1),
+    ],
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else for a while")
+def test_a_place_that_may_not_be_seen(
+    line: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with TemporaryDirectory() as folder:
+        monkeypatch.chdir(folder)
+        Path(folder).chmod(0o777)
+        Path("private").mkdir(mode=0o700)
+        main(line.split(), environment={})  # loads what root alone may be able to load
+        capsys.readouterr()
+        with as_nobody():
+            found = main(line.split(), environment={})
+        monkeypatch.undo()
+    said = capsys.readouterr()
+    assert found == status, said.err
+    assert "permission denied" in (said.err + said.out).lower()
+    assert "cache: " in said.out or len(said.err.splitlines()) == 1

@@ -5,12 +5,15 @@ Touch it when verification looks at more.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ossmount.app.index_generations import verify
 from ossmount.app.indexes import build_index
+from ossmount.app.runtime import MountRecord
 from ossmount.app.verifying import Difference, Verified
 from ossmount.config import Settings, compose
 from ossmount.errors import IndexDamaged, IndexFileError
@@ -111,3 +114,19 @@ def test_damaged_index_is_told_first(index: Path, oss: OssServer) -> None:
 def test_nothing_to_verify(tmp_path: Path) -> None:
     with pytest.raises(IndexFileError, match="neither an index nor"):
         run(tmp_path)
+
+
+def test_a_mount_is_not_touched(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be dead, or never answer. What it serves stands in its record."""
+    monkeypatch.setenv("OSSMOUNT_RUNTIME_DIR", str(tmp_path / "runtime"))
+    mountpoint = tmp_path / "mnt"
+    mountpoint.mkdir()
+    MountRecord(str(mountpoint), "oss://b/", str(index), os.getpid()).write()
+    real = os.stat
+
+    def stat(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        assert str(path) != str(mountpoint)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert run(mountpoint)[1] == []

@@ -1,0 +1,50 @@
+"""What stands at a path, asked without an exception: a path may lie where this user sees nothing.
+
+What may live here: questions to stat(2). Who may touch it: only for another question. ``Path.exists`` and its
+like raise for a directory that may not be searched, a dead mount and a name that is too long (Python < 3.14);
+a user who gives such a path is told by whatever opens it, so nobody has to find words for it here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+Place = str | os.PathLike[str]
+
+_NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
+
+
+def is_missing(path: Place) -> bool:
+    """Whether nothing is there, or can be. False where that cannot be seen: to open it tells why."""
+    try:
+        os.stat(path)  # noqa: PTH116 - a path may be a str here
+    except OSError as error:
+        return error.errno in _NOTHING_THERE
+    except ValueError:  # a NUL, or what this locale cannot encode
+        return True
+    return False
+
+
+def is_file(path: Place) -> bool:
+    """Whether a regular file is seen there."""
+    return stat.S_ISREG(_mode(path))
+
+
+def is_directory(path: Place) -> bool:
+    """Whether a directory is seen there."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def is_pipe(path: Place) -> bool:
+    """Whether a FIFO is seen there."""
+    return stat.S_ISFIFO(_mode(path))
+
+
+def _mode(path: Place) -> int:
+    """``st_mode``; 0, the mode of nothing, where none is to be had."""
+    try:
+        return os.stat(path).st_mode  # noqa: PTH116 - as above
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,39 @@
+"""Questions to a path are answered, whatever stands there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ossmount.places import is_directory, is_file, is_missing, is_pipe
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Path:
+    (tmp_path / "file").touch()
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "kind"),
+    [
+        ("file", False, is_file),
+        ("directory", False, is_directory),
+        ("pipe", False, is_pipe),
+        ("loop", False, None),
+        ("nothing", True, None),
+        ("file/below", True, None),
+        ("long" * 64, True, None),
+        ("nul\0", True, None),
+        ("\ud800", True, None),
+    ],
+)
+def test_what_stands_there(places: Path, name: str, missing: bool, kind: object) -> None:
+    path = f"{places}/{name}"
+    assert is_missing(path) is missing
+    assert [ask for ask in (is_file, is_directory, is_pipe) if ask(path)] == ([kind] if kind else [])

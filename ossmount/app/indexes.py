@@ -245,9 +245,9 @@ def open_source(
 def _kept_path(uris: Sequence[str], settings: Settings) -> Path:
     shape = {
         "sources": list(uris),
-        "manifest": settings.source.manifest,
+        "manifest": _name_of_list(settings.source.manifest),
         "manifest_version": _local_version(settings.source.manifest),
-        "objects": settings.source.objects,
+        "objects": _name_of_list(settings.source.objects),
         "objects_version": _local_version(settings.source.objects),
         "base_uri": settings.source.base_uri,
         "columns": settings.source.columns,
@@ -268,6 +268,11 @@ def _kept_path(uris: Sequence[str], settings: Settings) -> Path:
 def _label_table(settings: Settings) -> str | None:
     kind, _, place = (settings.source.label_from or "").partition(":")
     return place.partition("#")[0] if kind == "table" else None
+
+
+def _name_of_list(place: str | None) -> str | None:
+    """The place of a list; of one from standard input the name alone, for each copy is somewhere else."""
+    return Path(place).name if place is not None and sources.is_standard_input(place) else place
 
 
 def _local_version(name: str | None) -> list[int] | None:

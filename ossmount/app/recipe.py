@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 from ossmount.config import ALL_OPTIONS, SECTIONS, Settings, compose, parse_value
 from ossmount.errors import SettingsError
 from ossmount.places import is_missing
-from ossmount.sources import is_standard_input
+from ossmount.sources import STANDARD_INPUT, is_standard_input
 from ossmount.uris import HTTP_SCHEMES, is_uri
 
 SOURCES = "sources"
@@ -34,6 +34,9 @@ _PLACES = frozenset({"manifest", "objects", "base_uri", "credentials_file"})
 
 _IDENTITIES = frozenset({"credentials_file", "profile", "ecs_ram_role"})
 """Options by which a store is asked in the name of the machine."""
+
+_LISTS = frozenset({"manifest", "objects"})
+"""Options that may be standard input or a pipe."""
 
 _TABLE = "table:"
 """Begins a ``label_from`` that names a file (see ``sources.label_sources``)."""
@@ -113,6 +116,8 @@ def _merged(recorded: Settings, now: Settings) -> Settings:
 
 
 def _text(name: str, value: Any) -> str:
+    if name in _LISTS and is_standard_input(value):
+        return STANDARD_INPUT  # where it was kept meanwhile is nowhere
     if name == "label_from" and value.startswith(_TABLE):
         file, hash_sign, columns = value.removeprefix(_TABLE).partition("#")
         return f"{_TABLE}{_place(file)}{hash_sign}{columns}"

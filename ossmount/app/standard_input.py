@@ -2,7 +2,8 @@
 
 Both can be read only once, and a list is read several times: for its form, its rows, and where a fault
 is. The file is named by its content: the index of an earlier list must not be taken for another one, and
-the content's digest, as part of the name, becomes part of what a kept index is kept under.
+the content's digest, as the file's name, becomes part of what a kept index is kept under. It lies in a
+directory of its own: who reads the same list at the same time has another copy, and removes only that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from ossmount.config import Settings, SourceSettings
@@ -35,17 +36,17 @@ def standard_input_as_file(settings: Settings, directory: Path, mode: int = 0o77
     if listed is None or not (listed == STANDARD_INPUT or is_pipe(listed)):
         yield settings
         return
-    try:
-        copy = _copied(listed, directory, mode)
-    except OSError as error:
-        raise IndexFileError(
-            f"cannot keep the list from {listed} in {directory}: {error.strerror}",
-            "check space and permissions",
-        ) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            directory.mkdir(mode=mode, parents=True, exist_ok=True)
+            own = TemporaryDirectory(prefix=f".{KEPT_INPUT}", dir=directory, ignore_cleanup_errors=True)
+            copy = _copied(listed, Path(stack.enter_context(own)))
+        except OSError as error:
+            raise IndexFileError(
+                f"cannot keep the list from {listed} in {directory}: {error.strerror}",
+                "check space and permissions",
+            ) from error
         yield replace(settings, source=_with_file(settings.source, str(copy)))
-    finally:
-        copy.unlink(missing_ok=True)
 
 
 def _with_file(source: SourceSettings, name: str) -> SourceSettings:
@@ -58,21 +59,11 @@ def _opened(listed: str) -> contextlib.AbstractContextManager[BinaryIO]:
     return contextlib.nullcontext(sys.stdin.buffer) if listed == STANDARD_INPUT else Path(listed).open("rb")
 
 
-def _copied(listed: str, directory: Path, mode: int) -> Path:
-    directory.mkdir(mode=mode, parents=True, exist_ok=True)
+def _copied(listed: str, directory: Path) -> Path:
     digest = hashlib.blake2b(digest_size=KEPT_INPUT_DIGEST_BYTES)
-    with (
-        _opened(listed) as stream,
-        NamedTemporaryFile(dir=directory, prefix=f".{KEPT_INPUT}", delete=False) as copy,
-    ):
-        beside = Path(copy.name)
-        try:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-                copy.write(chunk)
-        except BaseException:
-            beside.unlink()
-            raise
-    named = directory / f"{KEPT_INPUT}{digest.hexdigest()}"
-    beside.replace(named)
-    return named
+    unnamed = directory / "copy"
+    with _opened(listed) as stream, unnamed.open("wb") as copy:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            copy.write(chunk)
+    return unnamed.rename(directory / f"{KEPT_INPUT}{digest.hexdigest()}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 
 from ossmount.app.indexes import build_index, cache_directory, choose_index, describe_age
 from ossmount.app.mounting import anchored
+from ossmount.app.standard_input import standard_input_as_file
 from ossmount.config import CacheSettings, Settings, compose
 from ossmount.errors import CacheError, EmptySource, SettingsError, StoreUnavailable
 from ossmount.model import IndexInfo, Progress
@@ -133,3 +137,35 @@ def test_paths_of_a_daemon_do_not_depend_on_its_directory(tmp_path: Path) -> Non
     assert settled.mount.log_file == "/var/log/o.log"
     assert Path(settled.store.credentials_file or "").is_absolute()
     assert anchored(Settings()) == Settings()
+
+
+ROWS = b"key,size,etag\na/1,1,e\n"
+
+
+@contextmanager
+def pipe_of_rows(path: Path) -> Iterator[Settings]:
+    """Settings whose list is a pipe."""
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(ROWS,), daemon=True)
+    writer.start()
+    yield compose({"manifest": str(path), "base_uri": "s3://b/", "cache_dir": str(path.parent / "cache")})
+    writer.join(20)
+
+
+def test_the_same_list_through_two_pipes_at_once(tmp_path: Path) -> None:
+    """Who has done with it takes only its own copy away."""
+    kept = tmp_path / "kept"
+    with pipe_of_rows(tmp_path / "one") as one, standard_input_as_file(one, kept) as first:
+        with pipe_of_rows(tmp_path / "two") as two, standard_input_as_file(two, kept) as second:
+            assert Path(second.source.manifest or "").read_bytes() == ROWS
+        assert Path(first.source.manifest or "").read_bytes() == ROWS
+    assert list(kept.iterdir()) == []
+
+
+def test_the_index_of_the_same_list_through_another_pipe(tmp_path: Path) -> None:
+    with pipe_of_rows(tmp_path / "one") as one:
+        built = choose_index([], one, no_report)
+    with pipe_of_rows(tmp_path / "two") as two:
+        kept = choose_index([], two, no_report)
+    assert (built.built, kept.built, kept.path) == (True, False, built.path)
+    assert kept.info.options["manifest"] == "-"

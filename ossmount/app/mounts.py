@@ -14,13 +14,17 @@ from ossmount.fuse.mountpoint import mounts, resolve, unmount
 
 @dataclass(frozen=True, slots=True)
 class MountStatus:
-    """A live (or dead) ossmount mount. ``started`` in seconds since the epoch, 0 where nobody knows."""
+    """A live (or dead) ossmount mount. ``started`` in seconds since the epoch, ``generation`` of its index.
+
+    Both are 0 where nobody knows.
+    """
 
     mountpoint: str
     source: str
     index: str
     supervisor: int
     started: float
+    generation: int
 
 
 def umount(mountpoint: str, lazy: bool = False) -> None:
@@ -65,6 +69,7 @@ def list_mounts() -> list[MountStatus]:
                 index=record.index if record else "",
                 supervisor=record.supervisor if record else 0,
                 started=record.started if record else 0.0,
+                generation=record.generation if record else 0,
             )
         )
     return statuses

@@ -53,6 +53,7 @@ def test_list_tells_of_the_mount(source: str, home: Home) -> None:
     assert is_running(row["supervisor"])
     assert Path(row["index"]).is_relative_to(home.cache)
     assert row["source"].rstrip("/") == source.rstrip("/")
+    assert row["generation"] == 1
     assert str(mount.path) in home.run("list").out
     mount.umount()
     assert str(mount.path) not in home.run("list").out

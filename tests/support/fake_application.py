@@ -46,6 +46,7 @@ class Mounted(NamedTuple):
     source: str
     index: str
     started: float
+    generation: int
 
 
 @dataclass
@@ -79,7 +80,7 @@ class FakeApplication:
 
     def list_mounts(self) -> Iterable[Mounted]:
         self._note("list_mounts")
-        return [Mounted("/mnt/a b", "s3://b/p/", "/i", 1_700_000_000.0)]
+        return [Mounted("/mnt/a b", "s3://b/p/", "/i", 1_700_000_000.0, 3)]
 
     def warm(
         self,

@@ -67,7 +67,7 @@ def test_the_service_has_no_mount_namespace_of_its_own() -> None:
 
 def test_the_service_runs_commands_that_there_are() -> None:
     service = unit(SERVICE)["Service"]
-    for key in ("ExecStart", "ExecStopPost"):
+    for key in ("ExecStart", "ExecReload", "ExecStopPost"):
         words = service[key].lstrip("-").replace("${SOURCE}", "s3://bucket/").replace("%f", "/mnt").split()
         assert words[0] == "/usr/bin/ossmount"
         command, rest = choose(words[1:])

@@ -7,6 +7,7 @@ declared. A parser is made for the one command that runs, not for all: ``--help`
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class Context:
         self, environment: Mapping[str, str], app: Application | None = None, out: TextIO | None = None
     ) -> None:
         self.environment = environment
-        self.out = out or sys.stdout
+        self.out = out or sys.stdout or io.StringIO()  # nobody listens where it was closed
         self.debug = False
         self.log_format = "text"
         self._app = app

@@ -7,6 +7,7 @@ Who may touch it: whoever changes that; commands themselves are in :mod:`ossmoun
 from __future__ import annotations
 
 import difflib
+import errno
 import itertools
 import logging
 import os
@@ -30,6 +31,9 @@ INTERRUPTED = 130
 INTERNAL_ERROR = 70
 """``EX_SOFTWARE`` of sysexits.h: our fault, not the user's."""
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of write(2) that are the disk's, or a quota's. Standard output may be a file, too."""
+
 HELP_WORDS = frozenset({"-h", "--help", "help"})
 
 
@@ -45,7 +49,8 @@ def main(
         words = from_mount_helper(words)
     context = Context(os.environ if environment is None else environment, app, out)
     try:
-        return _run(context, words)
+        status = _run(context, words)
+        context.out.flush()  # what cannot be written is told here, not while the interpreter ends
     except OssmountError as error:
         return _fail(context, printable(str(error)), error.exit_status, error)
     except KeyboardInterrupt as error:
@@ -54,9 +59,23 @@ def main(
         _silence_stdout()
         return 128 + 13
     except Exception as error:  # the outermost frame: no traceback on a user's terminal
+        if isinstance(error, OSError) and error.errno in FULL:
+            return _no_space(context, error)
         line = printable(f"internal error: {type(error).__name__}: {error}")
         line = f"{line}; run it again with --log-level debug and report it"
         return _fail(context, line, INTERNAL_ERROR, error)
+    else:
+        return status
+
+
+def _no_space(context: Context, error: OSError) -> int:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _silence_stdout()
+    what = "standard output or a temporary file" if error.filename is None else str(error.filename)
+    line = printable(f"{what} cannot be written: {error.strerror}; make room, or write elsewhere")
+    return _fail(context, line, OssmountError.exit_status, error)
 
 
 def _fail(context: Context, line: str, status: int, error: BaseException) -> int:
@@ -73,7 +92,7 @@ def _fail(context: Context, line: str, status: int, error: BaseException) -> int
 
 
 def _silence_stdout() -> None:
-    """Keeps the interpreter from flushing into the closed pipe when it exits."""
+    """Keeps the interpreter from flushing into the closed pipe, or full disk, when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -23,7 +23,7 @@ DATE = "November 21, 2026"
 
 _STATUSES = (
     ("0", "Done; for mount: the mount serves."),
-    ("1", "doctor found something that keeps you from mounting."),
+    ("1", "doctor found what keeps you from mounting, verify a difference; or no space is left."),
     ("2", "An option, a variable or a file of settings cannot be used."),
     ("3", "The source cannot be read."),
     ("4", "The index cannot be used."),

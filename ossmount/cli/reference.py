@@ -75,7 +75,7 @@ def _statuses() -> str:
             "| Status | Means |",
             "|---|---|",
             "| 0 | done; for `mount`: the mount serves |",
-            "| 1 | `doctor` found something that keeps you from mounting |",
+            "| 1 | `doctor` found what keeps you from mounting, `verify` a difference; or no space is left |",
             "| 2 | an option, a variable or a file of settings cannot be used |",
             "| 3 | the source cannot be read |",
             "| 4 | the index cannot be used |",

@@ -42,7 +42,7 @@ class Application(Protocol):
         ...
 
     def list_mounts(self) -> Iterable[Any]:
-        """Live mounts: rows with ``mountpoint``, ``source``, ``index``, ``started`` (dataclasses)."""
+        """Live mounts: rows with ``mountpoint``, ``source``, ``index``, ``started`` and ``generation``."""
         ...
 
     def read_statistics(self, mountpoint: str) -> dict[str, Any]:

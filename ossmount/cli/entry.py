@@ -11,6 +11,7 @@ import errno
 import itertools
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -65,7 +66,15 @@ def main(
         line = f"{line}; run it again with --log-level debug and report it"
         return _fail(context, line, INTERNAL_ERROR, error)
     else:
+        if argv is None:
+            _ignore_signals()
         return status
+
+
+def _ignore_signals() -> None:
+    """The process ends now, which takes it a while: a signal must not make a failure of what is done."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def _no_space(context: Context, error: OSError) -> int:

@@ -329,3 +329,13 @@ def test_a_full_disk_is_no_error_of_ours(unbuffered: str) -> None:
         )  # fmt: skip
     expected = "ossmount: standard output or a temporary file cannot be written: No space left on device;"
     assert (done.returncode, done.stderr) == (1, f"{expected} make room, or write elsewhere\n")
+
+
+def test_a_signal_while_the_process_ends_makes_no_failure_of_what_is_done() -> None:
+    """Of a mount that serves: whoever sees the command fail believes that there is none."""
+    code = (
+        "import os, signal, sys; from ossmount.cli import main; sys.argv = ['ossmount', '--version']\n"
+        "status = main(); os.kill(os.getpid(), signal.SIGTERM); sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=False)
+    assert done.returncode == 0

@@ -23,7 +23,15 @@ import trio
 from ossmount.config import MountSettings
 from ossmount.errors import MountError, MountpointUnusable
 from ossmount.fuse.accept import FirstRequestOnly
-from ossmount.fuse.mountpoint import FILESYSTEM_TYPE, Descriptor, Directory, Mountpoint, unmount
+from ossmount.fuse.kernel_knobs import connection_of
+from ossmount.fuse.mountpoint import (
+    FILESYSTEM_TYPE,
+    Descriptor,
+    Directory,
+    Mountpoint,
+    mounted_at,
+    unmount,
+)
 from ossmount.fuse.operations import Operations
 
 log = logging.getLogger(__name__)
@@ -69,6 +77,8 @@ class MountSession:
     operations: Operations
     device: int
     """Descriptor of ``/dev/fuse``, shared by all children."""
+    connection: int | None = None
+    """Its number, by which the mount is told from others at its place; None where nobody tells."""
     state: State = State.STARTING
     can_resend: bool = True
     detached: bool = False
@@ -100,7 +110,7 @@ class MountSession:
         # A killed program takes its request back between poll and read; blocking then would stop a worker.
         flags = fcntl.fcntl(device, fcntl.F_GETFL)
         fcntl.fcntl(device, fcntl.F_SETFL, flags | os.O_NONBLOCK)
-        return cls(mountpoint, operations, device)
+        return cls(mountpoint, operations, device, _connection(device, mountpoint))
 
     def advance(self, state: State) -> None:
         """Moves on to ``state``; moving back is an error of the caller."""
@@ -126,13 +136,18 @@ class MountSession:
     def detach(self) -> bool:
         """Takes the mount out of the tree. True when nothing uses it any more.
 
-        A busy mount is detached lazily: open files are served until they are closed.
+        A busy mount is detached lazily: open files are served until they are closed. What else is mounted
+        there stays: an automount, below ours, is systemd's.
         """
         if isinstance(self.mountpoint, Descriptor):
             return True
         if self.detached:
             return False
         self.detached = True
+        mounted = mounted_at(self.mountpoint.path)
+        if mounted is not None and self.connection not in {None, mounted.connection}:
+            log.info("%s shows another mount by now, which stays", self.mountpoint)
+            return False
         try:
             unmount(self.mountpoint.path)
         except MountpointUnusable:
@@ -157,6 +172,14 @@ def _hand_shake(seam: FirstRequestOnly, target: str) -> int:
     if not seam.handled or seam.device is None:
         raise MountError(f"{target}: the kernel did not begin to talk", "mount it before handing it over")
     return seam.device
+
+
+def _connection(device: int, mountpoint: Mountpoint) -> int | None:
+    connection = connection_of(device)
+    if connection is None and isinstance(mountpoint, Directory):
+        mounted = mounted_at(mountpoint.path)
+        return None if mounted is None else mounted.connection
+    return connection
 
 
 async def _answer_init() -> None:

@@ -385,14 +385,5 @@ class Supervisor(Supervising):
     # -- the kernel's knobs -----------------------------------------------------------------------
 
     def _turn_knobs(self) -> None:
-        connection = self._connection()
-        if connection is not None:
-            kernel_knobs.apply(connection, self._settings)
-
-    def _connection(self) -> int | None:
-        connection = kernel_knobs.connection_of(self._session.device)
-        mountpoint = self._session.mountpoint
-        if connection is None and isinstance(mountpoint, Directory):
-            mounted = mounted_at(mountpoint.path)
-            return None if mounted is None else mounted.connection
-        return connection
+        if self._session.connection is not None:
+            kernel_knobs.apply(self._session.connection, self._settings)

@@ -58,7 +58,7 @@ def in_namespace(home: Home, *lines: str) -> subprocess.CompletedProcess[str]:
     words = ("--mount", "--propagation", "private", "sh", "-c", script)
     done = run(program("unshare"), *words, env=home.variables(), cwd=home.path)
     if done.returncode == 99:
-        pytest.skip(f"no overlay file system here: {done.stderr}")
+        pytest.skip(f"no such file system here: {done.stderr}")
     return done
 
 
@@ -115,6 +115,20 @@ def test_mount_by_a_line_of_fstab(home: Home, sbin: Path) -> None:
     )
     assert done.returncode == 0, done.stderr + home.log
     assert done.stdout.startswith("read")
+
+
+def test_an_automount_is_made_by_who_first_reads(home: Home) -> None:
+    """autofs lets the process group of systemd pass, and has everybody else wait, our daemon too."""
+    mountpoint = home.directory()
+    mount = f"{sys.executable} -m ossmount mount file://{home.path}/source/ {mountpoint}"
+    done = in_namespace(
+        home,
+        f"{sys.executable} -m tests.support.automount {mountpoint} x {mount}",
+        f"{sys.executable} -m ossmount umount {mountpoint}",  # it returns when the daemon has ended
+        f"grep ' {mountpoint} ' /proc/self/mounts",
+    )
+    assert done.returncode == 0, done.stderr + home.log
+    assert re.fullmatch(rf"readtest {mountpoint} autofs .*\n", done.stdout), "systemd goes on watching"
 
 
 def test_mount_says_what_is_wrong(home: Home, sbin: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 
 from ossmount.config import MountSettings
-from ossmount.fuse.mountpoint import Directory
+from ossmount.fuse import session as sessions
+from ossmount.fuse.mountpoint import Directory, Mounted
 from ossmount.fuse.operations import Operations
 from ossmount.fuse.session import NOTIFY_RESEND, MountSession, State, mount_options
 
@@ -58,6 +59,18 @@ def test_a_kernel_that_cannot_resend_is_told_of_once(caplog: pytest.LogCaptureFi
     assert "Linux 6.9" in caplog.text
     os.close(reader)
     os.close(writer)
+
+
+@pytest.mark.parametrize(("there", "ended"), [(57, True), (56, False)])
+def test_only_its_own_mount_is_detached(there: int, ended: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is at its place may be an automount below it, or a mount that followed."""
+    unmounted: list[Path] = []
+    monkeypatch.setattr(sessions, "mounted_at", lambda path: Mounted(path, "autofs", "systemd-1", there))
+    monkeypatch.setattr(sessions, "unmount", unmounted.append)
+    made = session()
+    made.connection = 57
+    assert made.detach() is ended
+    assert len(unmounted) == ended
 
 
 def test_nothing_is_closed_twice() -> None:

@@ -10,11 +10,13 @@ mountpoint waits there until the mount is made; the daemon would wait for itself
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import NoReturn
 
 from ossmount.errors import MountError, OssmountError, decode_error, encode_error
@@ -27,8 +29,11 @@ _FOR_THE_COMMAND = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What a terminal or a service manager sends to the whole process group to end the command."""
 
 
-def in_background(run: Callable[[Callable[[], None]], int]) -> int:
+def in_background(run: Callable[[Callable[[], None]], int], keep: Collection[int] = ()) -> int:
     """Runs ``run(on_serving)`` in a detached process; returns 0 once it has called ``on_serving``.
+
+    Of the descriptors that the command was started with the process has those in ``keep`` only: a lock, or a
+    pipe whose reader waits for its end, must not be held until the mount ends.
 
     Whatever else ``run`` forks and leaves running calls :func:`leave_session`. Where this process has ended
     before ``on_serving`` is called, the detached one gets a SIGTERM then: nobody would know of its mount.
@@ -39,7 +44,7 @@ def in_background(run: Callable[[Callable[[], None]], int]) -> int:
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _detach_and_run(run, _Waiting(writing))
+        _detach_and_run(run, _Waiting(writing), keep)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         verdict = pipe.readline()  # not to the end: workers inherit the other side
@@ -50,6 +55,11 @@ def in_background(run: Callable[[Callable[[], None]], int]) -> int:
     if "serving" in message:
         return 0
     raise decode_error(message)
+
+
+def descriptors_named(texts: Iterable[str]) -> set[int]:
+    """The numbers of descriptors that paths in ``texts`` name."""
+    return {int(number) for text in texts for number in re.findall(r"/(?:dev|proc/self)/fd/(\d+)", text)}
 
 
 def leave_session() -> None:
@@ -87,14 +97,17 @@ class _Waiting:
             os.kill(os.getpid(), signal.SIGTERM)  # the supervisor's loop then drains and unmounts
 
 
-def _detach_and_run(run: Callable[[Callable[[], None]], int], waiting: _Waiting) -> NoReturn:
-    """In the child: forks again, so that nobody has to reap it, keeps only the pipe, and never returns."""
+def _detach_and_run(
+    run: Callable[[Callable[[], None]], int], waiting: _Waiting, keep: Collection[int]
+) -> NoReturn:
+    """In the child: forks again, so that nobody has to reap it, and never returns."""
     if os.fork() != 0:
         os._exit(0)
     for signum in _FOR_THE_COMMAND:
         # Till the supervisor has its own dispositions: to die now could leave a dead mount behind.
         signal.signal(signum, signal.SIG_IGN)
     _leave_terminal()
+    _close_inherited(keep)
     status = 1
     try:
         status = run(waiting.tell_serving)
@@ -121,3 +134,11 @@ def _leave_terminal() -> None:
     for stream in (0, 1, 2):
         os.dup2(null, stream)
     os.close(null)
+
+
+def _close_inherited(keep: Collection[int]) -> None:
+    """Closes what came over exec(2), by which it is known: what Python opens is closed there (PEP 446)."""
+    for number in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - names, not paths
+        with contextlib.suppress(OSError):  # the descriptor by which they were listed
+            if number > 2 and number not in keep and os.get_inheritable(number):
+                os.close(number)

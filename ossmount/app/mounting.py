@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ossmount.app.composition import PREPARED_STORES, Plan, plan_mount, run_prefetcher, serve_worker
 from ossmount.app.control_answers import open_control
-from ossmount.app.daemon import in_background, leave_session
+from ossmount.app.daemon import descriptors_named, in_background, leave_session
 from ossmount.app.exporter import close_listener
 from ossmount.app.indexes import ChosenIndex, cache_directory, choose_index
 from ossmount.app.isolation import in_child
@@ -133,7 +133,8 @@ def mount(
     if foreground:
         form = settings.observability.log_format
         return mounting.run(lambda: say(f"serving {mountpoint}", form))
-    return in_background(mounting.run)
+    named = descriptors_named([mountpoint, repr(settings), *os.environ.values()])
+    return in_background(mounting.run, keep=named)
 
 
 def prepare(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ossmount.app.daemon import in_background
+from ossmount.app.daemon import descriptors_named, in_background
 from ossmount.errors import BucketMissing, MountError
 
 PATIENCE = 20.0
@@ -106,3 +106,25 @@ def test_a_command_that_is_ended_while_it_waits_leaves_no_mount(signum: signal.S
         assert said.read() == "asked to end\nends\n"
     os.close(wait)
     os.close(go_on)
+
+
+def test_it_holds_nothing_that_the_command_was_started_with() -> None:
+    """A lock's descriptor, or a pipe to whom waits for its end. What an option names is needed."""
+    reading, lock = os.pipe()
+    heard, named = os.pipe()
+    for fd in (lock, named):
+        os.set_inheritable(fd, True)
+
+    def run(on_serving: Callable[[], None]) -> int:
+        try:
+            os.fstat(lock)
+        except OSError:
+            os.write(named, b"closed")
+        on_serving()
+        return 0
+
+    assert in_background(run, keep=descriptors_named([f"AWS_SHARED_CREDENTIALS_FILE=/dev/fd/{named}"])) == 0
+    for fd in (lock, named, reading):
+        os.close(fd)
+    with os.fdopen(heard, "rb") as said:
+        assert said.read() == b"closed"

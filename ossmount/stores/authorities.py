@@ -16,6 +16,7 @@ from pathlib import Path
 import certifi
 
 from ossmount.errors import SettingsError
+from ossmount.places import is_directory, is_file
 
 FILE, FOLDER = "SSL_CERT_FILE", "SSL_CERT_DIR"
 
@@ -55,7 +56,7 @@ def ensure_authorities() -> None:
     if file := os.environ.get(FILE):
         read_authorities(file, FILE)
     elif folder := authorities_folder():
-        if not any(Path(part).is_dir() for part in folder.split(os.pathsep)):
+        if not any(is_directory(part) for part in folder.split(os.pathsep)):
             raise SettingsError(f"{FOLDER}: {folder} is not a directory", f"correct it, or {_REMEDY}")
     elif authorities_file() == certifi.where():
         os.environ[FILE] = certifi.where()  # the only way to tell all of them
@@ -76,4 +77,4 @@ def read_authorities(file: str, told_by: str) -> bytes:
 def _file(named: str | None, usual: tuple[str, ...]) -> str:
     """Each transfer asks for it, so the answer for one environment is kept."""
     found = named or ssl.get_default_verify_paths().cafile
-    return found or next((file for file in usual if Path(file).is_file()), certifi.where())
+    return found or next((file for file in usual if is_file(file)), certifi.where())

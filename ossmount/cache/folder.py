@@ -342,9 +342,8 @@ class Folder:
         file = self._locked(state, segment)
         if file is None:
             return
-        if not segment.full:
-            segment.full = True
-            self._store(state)
+        segment.full = True
+        self._store(state)  # always: what is said here may not have been written yet
         os.ftruncate(file.fd, 0)
         os.unlink(layout.segment_name(segment.number), dir_fd=self._dir.fd)
         state.segments.remove(segment)

@@ -14,7 +14,10 @@ import pytest
 
 from ossmount.cache import files
 from ossmount.cache.disk import DiskCache
+from ossmount.cache.disk_layout import segment_size
 from ossmount.cache.files import File, SharedLock
+from ossmount.cache.folder import Folder
+from ossmount.cache.shares import Pending
 from tests.unit.cache.blocks import MIB, block, content, disk_usage, put
 from tests.unit.cache.worker import KEYS, size_of
 
@@ -159,6 +162,21 @@ def test_a_segment_number_never_comes_back_whenever_an_evicting_process_dies(tmp
         assert other.get(block("new", 9000)) == content("new", 9000)
         assert other.statistics().failures == other.statistics().bad_blocks == 0
     assert other.get(block("child", 9000)) is not None, "the last child came to the end of its work"
+
+
+def test_nor_of_a_segment_that_had_too_little_room_left(tmp_path: Path) -> None:
+    """Found full and evicted in one turn of the lock: what the state says must not lag behind the cut."""
+    writer = DiskCache(tmp_path, 5 * MIB)
+    made, data = put(writer, "old", 9000), content("old", 9000)
+    writer.close()
+    reader = DiskCache(tmp_path, 5 * MIB)
+    assert reader.get_range(made, 5, 50) == data[5:55]
+    whole = segment_size(5 * MIB)
+    _die_at(0, ["unlink"], lambda: Folder(tmp_path, 5 * MIB).lease(Pending(), None, whole, -1))
+    other = DiskCache(tmp_path, 5 * MIB)
+    put(other, "new", 9000)
+    for _ in range(3):
+        assert reader.get_range(made, 5, 50) in (None, data[5:55])
 
 
 def test_a_dead_process_leaves_its_segment_to_the_next(tmp_path: Path, start: Start) -> None:

@@ -11,13 +11,14 @@ What may live here: the form, push and pull. Who may touch it: whoever changes t
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -267,11 +268,9 @@ def pulled_index(uri: str, directory: Path, settings: Settings, report: Report, 
     try:
         pointer = read_pointer(uri, pool)
         path = directory / f"pulled-{pointer.checksum.partition(':')[2]}.ossidx"
-        with suppress(IndexFileError):
-            # A refreshed mount replaces its index, so the name alone does not say what is in it.
-            if index.checksum_of(path) == pointer.checksum:
-                note_use(path)
-                return path
+        if _has(path, pointer):
+            note_use(path)
+            return path
         _pull(uri, pointer, path, pool, report, parts)
         remove_older(directory, "pulled-*.ossidx", UNUSED_SECONDS)
         return path
@@ -281,10 +280,12 @@ def pulled_index(uri: str, directory: Path, settings: Settings, report: Report, 
 
 def _pull(uri: str, pointer: Pointer, path: Path, pool: StorePool, report: Report, parts: Path) -> IndexInfo:
     root, key = _place(uri)
-    remove_older(parts, "*", STALE_SECONDS)
-    parts.mkdir(mode=0o700, parents=True, exist_ok=True)
     fetching = _Fetching(pool(root), f"{key}.parts/", parts, uri)
-    with index.reserved(path) as beside:
+    with _alone(parts), index.reserved(path) as beside:
+        if _has(path, pointer):
+            with suppress(IndexFileError):
+                return _verified(path, pointer, uri)
+        remove_older(parts, "*", STALE_SECONDS)
         done = 0
         with beside.open("xb") as file:
             for part, name in zip(pointer.parts, _at_once(fetching.fetch, pointer.parts), strict=True):
@@ -295,11 +296,48 @@ def _pull(uri: str, pointer: Pointer, path: Path, pool: StorePool, report: Repor
             os.fsync(file.fileno())
         info = _verified(beside, pointer, uri)
         beside.replace(path)
-    for part in pointer.parts:
-        (parts / part.sha256).unlink(missing_ok=True)
-    with suppress(OSError):
-        parts.rmdir()
+        for part in pointer.parts:
+            (parts / part.sha256).unlink(missing_ok=True)
     return info
+
+
+def _has(path: Path, pointer: Pointer) -> bool:
+    """Whether the index is at ``path``: a refreshed mount replaces its own, whatever that is named."""
+    with suppress(IndexFileError):
+        return index.checksum_of(path) == pointer.checksum
+    return False
+
+
+@contextmanager
+def _alone(parts: Path) -> Iterator[None]:
+    """Makes ``parts`` and locks it: of several pulls of one index the others wait, and find it there.
+
+    Who ends removes it once it is empty. On a file system without locks all go on at once.
+    """
+    while (descriptor := _locked(parts)) is None:
+        pass  # whom this one waited for has removed it
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            parts.rmdir()
+        os.close(descriptor)
+
+
+def _locked(parts: Path) -> int | None:
+    """The descriptor that holds the lock of ``parts``; None where that is another directory by now."""
+    parts.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(parts, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(descriptor), parts.stat()):
+            return descriptor
+    os.close(descriptor)
+    return None
 
 
 class _Fetching:

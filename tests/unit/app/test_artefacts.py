@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,30 @@ def test_what_a_killed_pull_left_is_not_in_the_way(index: Path, uri: str, tmp_pa
     (tmp_path / "pulled").mkdir()
     (tmp_path / "pulled" / f"y.ossidx.tmp.{os.getpid()}").write_bytes(b"half of it")
     assert pull(uri, tmp_path).read_bytes() == index.read_bytes()
+
+
+def test_who_pulls_the_same_at_once_waits_and_fetches_nothing(
+    index: Path, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the mounts of a job do that start together: the first to end took away the others' parts."""
+    push_index(index, uri, Settings(), silent)
+    fetched: list[str] = []
+    fetch = artefacts._Fetching.fetch
+
+    def counted(fetching: artefacts._Fetching, part: artefacts.Part) -> Path:
+        fetched.append(part.sha256)
+        return fetch(fetching, part)
+
+    monkeypatch.setattr(artefacts._Fetching, "fetch", counted)
+    with ThreadPoolExecutor(4) as pool:
+        pulled = [
+            pool.submit(pulled_index, uri, tmp_path / "kept", Settings(), silent, tmp_path / "parts")
+            for _ in range(4)
+        ]
+    assert len({found.result() for found in pulled}) == 1
+    assert pulled[0].result().read_bytes() == index.read_bytes()
+    assert len(fetched) == len(set(fetched)) > 3
+    assert not (tmp_path / "parts").exists()
 
 
 def flip(path: Path) -> None:

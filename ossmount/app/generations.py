@@ -77,6 +77,7 @@ def refresh_index(
     Raises SettingsError (the index does not tell its source), SourceError, StoreError, IndexFileError.
     """
     began = time.monotonic()
+    _check_own(path, settings)
     with ExitStack() as stack:
         before = stack.enter_context(closing(index.open_index(mounted or path)))
         stack.enter_context(_alone(path))
@@ -107,11 +108,10 @@ def _refresh_bases(uris: list[str], settings: Settings, report: Report) -> None:
     """A view is made of other indexes: they are brought up to date first."""
     for part in parts_of(uris):
         if part.file is not None:
-            _check_base(part.file, settings)
             refresh_index(part.file.absolute(), settings, report)
 
 
-def _check_base(path: Path, settings: Settings) -> None:
+def _check_own(path: Path, settings: Settings) -> None:
     """Raises SettingsError where no local files may be opened and this one is not a mount's own."""
     if settings.store.local_files:
         return

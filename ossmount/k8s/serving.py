@@ -59,11 +59,16 @@ class ServeByNode:
         job = Job(record.sources, record.target, self._options(record) | files.options(directory))
         start(
             job,
-            files.environment(self._environment, directory, directory),
+            files.environment(self._defaults(record), directory, directory),
             started=lambda process: _remember(state, record, Phase.PUBLISHING, process),
             serving=lambda process: _remember(state, record, Phase.PUBLISHED, process),
             given_up=self._ending,
         )
+
+    def _defaults(self, record: Record) -> dict[str, str]:
+        """The driver's environment; an index of the node is only read, whatever the defaults are."""
+        writing = {"OSSMOUNT_REFRESH", "OSSMOUNT_REBUILD"} if "index" in record.options else frozenset()
+        return {name: value for name, value in self._environment.items() if name not in writing}
 
     def _options(self, record: Record) -> dict[str, str]:
         """The volume's options, and what the node decides: who may read, and what is cached together."""

@@ -276,8 +276,9 @@ def test_recipe_of_anybody_leads_to_no_other_index(source: Path, index: Path, tm
     build_index([str(index)], view, Settings(), silent)
     alter(source)
     closed = compose({"local_files": False, "cache_dir": str(tmp_path / "cache")})
-    with pytest.raises(SettingsError, match=r"x\.ossidx may not be opened here"):
-        refresh_index(view, closed, silent)
+    for told in (view, index):
+        with pytest.raises(SettingsError, match=r"x\.ossidx may not be opened here"):
+            refresh_index(told, closed, silent)
     assert index.read_bytes() == before
 
 

@@ -79,6 +79,19 @@ def test_who_waits_for_a_mount_gives_up_when_the_driver_ends(
     assert not is_alive(found.process)
 
 
+def test_an_index_of_the_node_is_only_read_whatever_the_defaults_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, str]] = []
+    monkeypatch.setattr("ossmount.k8s.serving.start", lambda _, environment, **__: given.append(environment))
+    defaults = {"OSSMOUNT_REFRESH": "10m", "OSSMOUNT_REBUILD": "true", "OSSMOUNT_RETRIES": "3"}
+    node, state = ServeByNode(tmp_path / "secrets", defaults, Policy()), State(tmp_path / "state")
+    node.mount(Record("v", str(tmp_path / "a"), "", "", options={"index": "/indexes/x.ossidx"}), None, state)
+    node.mount(Record("v", str(tmp_path / "b"), "", ""), None, state)
+    kept = [{name for name in environment if name in defaults} for environment in given]
+    assert kept == [{"OSSMOUNT_RETRIES"}, set(defaults)]
+
+
 @pytest.fixture
 def offers() -> Iterator[Offers]:
     made = Offers(os.geteuid())

@@ -155,8 +155,9 @@ def _reservation(path: Path) -> tuple[int, Path]:
         reservation = path.with_name(Path(name).name)
         with suppress(OSError):  # a file system without locks, where nothing is swept either
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if reservation.exists():
-            return descriptor, reservation
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), reservation.stat()):
+                return descriptor, reservation
         os.close(descriptor)  # somebody swept it before it was locked
 
 

@@ -34,6 +34,8 @@ def text_fault(text: str) -> str | None:
 
     Bytes that were not UTF-8 (``os.fsdecode``) are no fault.
     """
+    if text.isascii():
+        return None
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:

@@ -152,7 +152,7 @@ def _open(path: Path | None) -> tuple[Path | None, IO[bytes]]:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:  # another process has it, or a file system without locks, where nobody could tell
             file.close()
         else:
             return path, file

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from ossmount.errors import ObjectMissing, SourceError, StoreError
+from ossmount.errors import ObjectMissing, SettingsError, SourceError, StoreError
 from ossmount.model import ObjectId
 from ossmount.protocols import OpenStore
 from ossmount.uris import FILE_ROOT, is_uri, parse_uri, shown_uri
@@ -76,12 +76,21 @@ class TextFile:
     def _raw(self) -> io.BufferedReader:
         if self._copy is None and self._source != STANDARD_INPUT and not is_uri(self._source):
             if not is_standard_input(self._source):
-                self._open_store(FILE_ROOT)  # who may open no local file by its URI opens none by its path
+                self._ask_for_local()
             return Path(self._source).open("rb")
         if self._copy is None:
             self._copy = self._fetch()
         # Opened anew, so that each reader has its own position; the name is the kernel's, not a file's.
         return Path(f"/proc/self/fd/{self._copy.fileno()}").open("rb")
+
+    def _ask_for_local(self) -> None:
+        """Who may open no local file by its URI opens none by its path. Raises SettingsError."""
+        try:
+            self._open_store(FILE_ROOT)
+        except SettingsError as error:
+            raise SettingsError(
+                f"{self.place} may not be opened here (--no-local-files)", "name an object of a bucket"
+            ) from error
 
     def _fetch(self) -> IO[bytes]:
         copy = tempfile.TemporaryFile(prefix="ossmount-")  # noqa: SIM115 - lives as long as this object

@@ -51,8 +51,11 @@ class Introductions:
         return self._threads[self._state] == _WORKS
 
     def introduces(self, thread: int) -> bool:
-        """Whether ``thread`` (as the kernel numbers it) lists for a prefetcher."""
-        return thread in self._threads[: self._state]
+        """Whether ``thread`` (as the kernel numbers it) lists for a prefetcher.
+
+        Threads of another PID namespace all have number 0, and so have places where nobody has begun.
+        """
+        return thread != 0 and thread in self._threads[: self._state]
 
     def introducer(self, number: int) -> Introducer | None:
         """For prefetcher ``number``; None without a mountpoint."""

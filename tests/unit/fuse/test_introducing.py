@@ -63,6 +63,14 @@ def test_without_a_mountpoint_or_prefetchers_nobody_introduces(tmp_path: Path) -
     assert "work=False" in repr(nobody)
 
 
+def test_a_thread_of_another_pid_namespace_is_a_program(tmp_path: Path) -> None:
+    """Its number is 0, as is what stands where no prefetcher has begun: on a handed descriptor for good."""
+    assert not Introductions(2, None).introduces(0)
+    begun = Introductions(2, tmp_path)
+    introducer_of(begun, 1)
+    assert not begun.introduces(0)
+
+
 def test_a_mount_that_may_not_be_listed_is_not_tried_again(
     tmp_path: Path, listed: list[int], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,7 @@
 """Warming a mount's disk cache: which files, in which batches, and until when.
 
 The client keeps two small batches under way and asks how far they are. So the prefetchers never hold a long
-queue, a client that dies takes its wishes along, and a prefetcher that dies loses only what is sent again.
+queue, a client that dies takes its wishes along, and a prefetcher that ends loses only what is sent again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ LOOK_SECONDS = 0.1
 
 STALLED_SECONDS = 300.0
 """Without any progress for so long warming has failed: a single read is given up after 120 s."""
+
+UNATTENDED_SECONDS = 10.0
+"""Without any prefetcher for so long none will come again: between two generations there is none for moments,
+seconds where children end slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ class _Run:
         self._under_way: list[_Batch] = []
         self._done = dict.fromkeys(Warmed.__slots__, 0)
         self._restarts: int | None = None
-        self._moved = time.monotonic()
+        self._moved = self._attended = time.monotonic()
         self._seen = -1
 
     def through(self, batches: Iterator[Sequence[int]]) -> Warmed:
@@ -161,18 +165,20 @@ class _Run:
         self._watch(answer["supervisor"], done)
 
     def _watch(self, supervisor: Mapping[str, Any], done: int) -> None:
-        """Sends again what may have died with a prefetcher; gives up where nothing moves."""
+        """Sends again what may have ended with a prefetcher; gives up where nothing moves.
+
+        A prefetcher ends when it dies, and when the mount goes over to another generation.
+        """
         if self._restarts is not None and supervisor["restarts"] != self._restarts:
             lost, self._under_way = self._under_way, []
             for batch in lost:
                 self._client.withdraw(batch.number)
                 self._send(batch.inos)
         self._restarts = supervisor["restarts"]
+        now = time.monotonic()
+        if supervisor["prefetchers"]:
+            self._attended = now
         if done != self._seen:
-            self._seen, self._moved = done, time.monotonic()
-        elif time.monotonic() - self._moved > STALLED_SECONDS or not supervisor["prefetchers"]:
-            self._give_up(supervisor)
-
-    def _give_up(self, supervisor: Mapping[str, Any]) -> None:
-        if supervisor["prefetchers"] or time.monotonic() - self._moved > LOOK_SECONDS * 100:
+            self._seen, self._moved = done, now
+        elif now - self._moved > STALLED_SECONDS or now - self._attended > UNATTENDED_SECONDS:
             raise MountError("warming makes no progress", "see the mount's log, and warm again")

@@ -82,6 +82,8 @@ class Children:
     """Runs first in a new child: closes what belongs to the supervisor."""
     members: list[Child] = field(default_factory=list)
     restarts: int = 0
+    """How often a child was started anew, in the place of one that died or with another plan. What it knew
+    died with it: whoever asked it for something asks again."""
 
     def add(self, kind: Kind, count: int) -> None:
         """Forks ``count`` children of that kind."""
@@ -157,8 +159,7 @@ class Children:
                 continue
             wait = child.restart_at - time.monotonic()
             if wait <= 0:
-                self.restarts += 1
-                self.start(child)
+                self._start_anew(child)
             else:
                 waits.append(wait)
         return min(waits, default=None)
@@ -174,7 +175,7 @@ class Children:
         self.plan = plan
         for child in self.members:
             child.quick_deaths, child.given_up = 0, False
-            self.start(child)
+            self._start_anew(child)
 
     def return_to(self, plan: Plan) -> None:
         """Ends those that live, whose successors get ``plan``; starts all others with it at once."""
@@ -183,7 +184,11 @@ class Children:
         for child in self.members:
             child.quick_deaths, child.given_up = 0, False
             if child.pid is None:
-                self.start(child)
+                self._start_anew(child)
+
+    def _start_anew(self, child: Child) -> None:
+        self.restarts += 1
+        self.start(child)
 
     def send(self, signum: int, kind: Kind | None = None) -> None:
         """Sends a signal to all children, or to all of one kind."""

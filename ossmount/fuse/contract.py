@@ -118,7 +118,7 @@ class Supervising(Protocol):
         ...
 
     def statistics(self) -> Mapping[str, int]:
-        """Counters: workers, prefetchers, restarts, resends."""
+        """Counters: workers, prefetchers, restarts (after a death, and by a swap), resends."""
         ...
 
     def watch(self, fd: int, callback: Callable[[Supervising], None]) -> None:

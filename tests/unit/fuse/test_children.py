@@ -138,6 +138,17 @@ def test_the_first_restart_is_immediate_and_later_ones_wait(
     assert child.pid is None
 
 
+def test_a_child_with_another_plan_is_a_restart_too(life: Callable[[Callable[[], int]], Children]) -> None:
+    """What its predecessor was asked for is gone: ``ossmount warm`` asks again when the count changes."""
+    children = life(lambda: Status.STOPPED)
+    children.add(Kind.PREFETCHER, 2)
+    assert children.restarts == 0
+    for count, start in ((2, children.renew), (4, children.return_to)):
+        reap_all(children, 2)
+        start(children.plan)
+        assert children.restarts == count
+
+
 def test_a_child_that_lived_is_not_held_its_past(life: Callable[[Callable[[], int]], Children]) -> None:
     children = life(sleep)
     child = Child(Kind.WORKER, 0, ready_at=time.monotonic() - 60, quick_deaths=TOLERATED_QUICK_DEATHS)

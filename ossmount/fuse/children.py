@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from ossmount import system_calls
 from ossmount.fuse.worker import Kind, Plan, Status, run_child
@@ -41,8 +42,13 @@ def pause_before_restart(quick_deaths: int) -> float:
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (quick_deaths - 2))
 
 
-LONELY_SECONDS = 0.5
-"""How long a prefetcher may take to end once no worker is left to answer it."""
+QUIET_SECONDS = 2.5
+"""How long a prefetcher may take to end, with workers still there to answer what it waits for. What it has
+fetched goes to the disk cache, for which the keeper takes two seconds at most."""
+
+KILLED_SECONDS = 1.0
+"""How long after SIGKILL a child is waited for. Some of them wait in the kernel: a push for pages that a READ
+has locked, a listing for its answer. No signal ends that."""
 
 
 @dataclass
@@ -84,6 +90,8 @@ class Children:
     restarts: int = 0
     """How often a child was started anew, in the place of one that died or with another plan. What it knew
     died with it: whoever asked it for something asks again."""
+    left: list[int] = field(default_factory=list)
+    """Processes that SIGKILL has not ended: nobody waits for them, but they are reaped when they end."""
 
     def add(self, kind: Kind, count: int) -> None:
         """Forks ``count`` children of that kind."""
@@ -133,12 +141,12 @@ class Children:
 
     def reap(self) -> Iterator[Death]:
         """Every child that has ended since the last call."""
+        self.left = [pid for pid in self.left if _status(pid) is None]
         for child in self.alive():
-            with contextlib.suppress(ChildProcessError):
-                pid, status = os.waitpid(child.pid or 0, os.WNOHANG)
-                if pid:
-                    child.pid = None
-                    yield Death(child, os.waitstatus_to_exitcode(status))
+            status = _status(child.pid or 0)
+            if status is not None:
+                child.pid = None
+                yield Death(child, status)
 
     def plan_restart(self, child: Child) -> bool:
         """Decides when ``child`` starts anew; False when it has died at once too often."""
@@ -164,11 +172,21 @@ class Children:
                 waits.append(wait)
         return min(waits, default=None)
 
-    def halt(self) -> None:
-        """Tells all to finish what they have accepted; none is started anew until :meth:`renew`."""
+    def halt(self, kind: Kind) -> None:
+        """Tells those of that kind to finish what they accepted; none is started anew until :meth:`renew`."""
         for child in self.members:
-            child.restart_at = None
-        self.send(signal.SIGTERM)
+            if child.kind is kind:
+                child.restart_at = None
+        self.send(signal.SIGTERM, kind)
+
+    def leave(self, kind: Kind) -> list[Death]:
+        """Waits no longer for those of that kind that SIGKILL has not ended; they count as dead."""
+        deaths = [Death(child, -signal.SIGKILL) for child in self.alive(kind)]
+        for child in self.alive(kind):
+            log.warning("%s %d waits in the kernel and does not end: going on without it", kind, child.number)
+            self.left.append(child.pid or 0)
+            child.pid = None
+        return deaths
 
     def renew(self, plan: Plan) -> None:
         """Starts all with another plan, also those that were given up. No child may be alive."""
@@ -196,23 +214,36 @@ class Children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid or 0, signum)
 
-    def end(self, grace: float) -> None:
+    def end(self, grace: float, release: Callable[[], None] = lambda: None) -> None:
         """Ends all: SIGTERM, and after ``grace`` seconds SIGKILL. Reaps them.
 
-        A prefetcher may wait for an answer of the mount (:mod:`introducing`): then LONELY_SECONDS count.
+        Prefetchers first, while workers answer what they wait for (:mod:`swapping`); they have QUIET_SECONDS
+        of ``grace`` at most. ``release()`` is called, more than once, where a process waits in the kernel for
+        an answer that nobody is left to give.
         """
-        for child in self.members:
-            child.restart_at = None
-        answered = bool(self.alive(Kind.WORKER))  # else the mount has ended, and nobody waits for it
-        self.send(signal.SIGTERM)
         deadline = time.monotonic() + grace
-        while self.alive() and time.monotonic() < deadline:
+        for kind, most in ((Kind.PREFETCHER, QUIET_SECONDS), (Kind.WORKER, grace)):
+            self.halt(kind)
+            self._wait(partial(self.alive, kind), min(most, deadline - time.monotonic()))
+            self.send(signal.SIGKILL, kind)
+            self._wait(partial(self.alive, kind), KILLED_SECONDS)
+            self.leave(kind)
+        self._wait(lambda: self.left, KILLED_SECONDS, release)
+
+    def _wait(
+        self, anybody: Callable[[], object], seconds: float, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
+        """Reaps until there is nobody any more, for at most so long."""
+        deadline = time.monotonic() + seconds
+        while anybody() and time.monotonic() < deadline:
+            meanwhile()
             if not list(self.reap()):
                 time.sleep(0.005)
-            elif answered and not self.alive(Kind.WORKER):
-                deadline = min(deadline, time.monotonic() + LONELY_SECONDS)
-        self.send(signal.SIGKILL)
-        for child in self.alive():
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(child.pid or 0, 0)
-            child.pid = None
+
+
+def _status(pid: int) -> int | None:
+    """How a child of this process ended, negative for a signal; None while it lives."""
+    with contextlib.suppress(ChildProcessError):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if ended else None
+    return None

@@ -145,9 +145,9 @@ class Supervising(Protocol):
     ) -> bool:
         """Replaces every child by one with another file system; False where that cannot begin now.
 
-        Old children answer what they have accepted, then none lives, then the new ones are forked: no
-        answer of the old follows one of the new. ``done`` is called when a new worker answers, or with
-        the reason why the old ones go on.
+        Old prefetchers end, old workers answer what they have accepted and end, then the new ones are
+        forked: no answer of the old follows one of the new. ``done`` is called when a new worker answers,
+        or with the reason why the old ones go on.
         """
         ...
 

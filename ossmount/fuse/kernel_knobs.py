@@ -70,6 +70,11 @@ def apply(connection: int, settings: MountSettings, sysfs: Path = SYSFS) -> list
     return problems
 
 
+def abort(connection: int, sysfs: Path = SYSFS) -> None:
+    """Ends the connection, where that is allowed: who waits for an answer gets an error."""
+    Knob(sysfs / "fs/fuse/connections" / str(connection) / "abort", 1).set()
+
+
 def _mount_control(directory: Path) -> None:
     """The control files are a file system of their own, which systemd mounts and containers do not."""
     if os.geteuid() != 0 or not directory.is_dir() or any(directory.iterdir()):

@@ -68,6 +68,7 @@ class Pusher:
     def __init__(self, limit: int = QUEUED_BYTES) -> None:
         self._limit = limit
         self._queued = 0
+        self._closed = self._dropping = False
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[tuple[int, int, bytes] | None] = queue.SimpleQueue()
         self._counts = {"stored": 0, "refused": 0, "dropped": 0}
@@ -79,9 +80,9 @@ class Pusher:
         return f"<Pusher queued={self._queued} {self._counts}>"
 
     def push_nowait(self, ino: int, offset: int, data: bytes) -> bool:
-        """Queues a push; False where too much is queued."""
+        """Queues a push; False where too much is queued, and after :meth:`close`."""
         with self._lock:
-            if self._queued + len(data) > self._limit:
+            if self._closed or self._queued + len(data) > self._limit:
                 self._counts["dropped"] += 1
                 return False
             self._queued += len(data)
@@ -93,12 +94,15 @@ class Pusher:
         return dict(self._counts)
 
     def close(self, timeout: float = 1.0) -> None:
-        """Lets the thread finish what is queued, for at most ``timeout`` seconds."""
+        """Lets the thread finish what is queued, for at most ``timeout`` seconds; the rest is dropped."""
+        with self._lock:
+            self._closed = True
         self._queue.put(None)
         self._thread.join(timeout)
+        self._dropping = True
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
+        while (item := self._queue.get()) is not None and not self._dropping:
             stored = push(*item)
             self._counts["stored" if stored else "refused"] += 1
             with self._lock:

@@ -14,7 +14,7 @@ import os
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import pyfuse3
@@ -41,6 +41,15 @@ INIT_TIMEOUT = 10.0
 
 NOTIFY_RESEND = struct.pack("=IiQ", 16, 7, 0)
 """``fuse_out_header`` of ``FUSE_NOTIFY_RESEND`` (Linux 6.9, include/uapi/linux/fuse.h)."""
+
+LARGEST_REQUEST = (1 << 20) + (1 << 12)
+"""What a read of the device must have room for: 256 pages and headers (libfuse's buffer)."""
+
+REQUEST_HEAD = struct.Struct("=IIQ")
+"""The beginning of ``fuse_in_header``: length, opcode, unique."""
+
+WITHOUT_ANSWER = frozenset({2, 36, 42})
+"""``FUSE_FORGET``, ``FUSE_INTERRUPT``, ``FUSE_BATCH_FORGET``."""
 
 
 class State(enum.Enum):
@@ -132,6 +141,23 @@ class MountSession:
                 "this kernel cannot resend requests (Linux 6.9 can): programs may see EIO when a worker dies"
             )
         return self.can_resend
+
+    def refuse(self) -> bool:
+        """Answers what nobody will answer any more with an error. For when no worker is left.
+
+        False where the kernel keeps some of it: what dead workers had accepted, before Linux 6.9.
+        """
+        handed_out = self.resend()
+        try:
+            while True:
+                _, opcode, unique = REQUEST_HEAD.unpack_from(os.read(self.device, LARGEST_REQUEST))
+                if opcode not in WITHOUT_ANSWER:
+                    with suppress(OSError):  # who asked is gone
+                        os.write(self.device, struct.pack("=IiQ", 16, -errno.ENOTCONN, unique))
+        except BlockingIOError:
+            return handed_out
+        except OSError:
+            return True  # the connection has ended
 
     def detach(self) -> bool:
         """Takes the mount out of the tree. True when nothing uses it any more.

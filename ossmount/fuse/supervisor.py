@@ -23,13 +23,13 @@ from ossmount.config import MountSettings
 from ossmount.errors import MountError, OssmountError
 from ossmount.fuse import kernel_knobs
 from ossmount.fuse.accept import Token
-from ossmount.fuse.children import LONELY_SECONDS, Children, Death
+from ossmount.fuse.children import Children, Death
 from ossmount.fuse.contract import Callbacks, Prefetch, Serve, Supervising
 from ossmount.fuse.errands import Errands
 from ossmount.fuse.introducing import Introductions
 from ossmount.fuse.mountpoint import Directory, Mountpoint, mounted_at
 from ossmount.fuse.session import MountSession, State
-from ossmount.fuse.swapping import GRACE_SECONDS, PATIENCE_SECONDS, Phase, Swap
+from ossmount.fuse.swapping import Phase, Swap
 from ossmount.fuse.timers import Timers
 from ossmount.fuse.worker import Kind, Plan, Status, failure_of
 
@@ -164,13 +164,14 @@ class Supervisor(Supervising):
         """Replaces every child by one with another file system; see :mod:`ossmount.fuse.swapping`."""
         if self._swap is not None or self._session.state is not State.SERVING:
             return False
-        old = self._children.plan
-        new = replace(old, serve=serve, prefetch=prefetch)
-        swap = Swap(new, old, lambda error: self._call(lambda supervising: done(supervising, error)))
-        self._swap = swap
-        self._children.halt()
-        self._timers.later(GRACE_SECONDS, partial(self._hurry, swap))
-        self._go_on_with_swap()
+
+        def end(error: OssmountError | None) -> None:
+            self._swap = None
+            self._call(lambda supervising: done(supervising, error))
+
+        plan = replace(self._children.plan, serve=serve, prefetch=prefetch)
+        self._swap = Swap(plan, self._children, self._timers.later, self._resend, self._on_deaths, end)
+        self._swap.begin()
         return True
 
     # -- the loop ---------------------------------------------------------------------------------
@@ -216,7 +217,7 @@ class Supervisor(Supervising):
         if self._session.state is not State.CLOSED:
             self._session.detach()
         self._errands.end(STOP_SECONDS)
-        self._children.end(STOP_SECONDS)
+        self._children.end(STOP_SECONDS, self._release)
         self._hear_children()
         self._selector.close()
 
@@ -287,7 +288,7 @@ class Supervisor(Supervising):
     def _on_ready(self) -> None:
         """The first worker answers: the mount serves, if it is still where it was put."""
         if self._swap is not None and self._swap.phase is Phase.STARTING:
-            self._end_swap(None)
+            self._swap.done(None)
         if self._session.state is not State.STARTING:
             return
         mountpoint = self._session.mountpoint
@@ -305,7 +306,7 @@ class Supervisor(Supervising):
             self._failure = self._failure or error
             self._ended = True
         elif kind is Kind.WORKER and self._swap is not None and self._swap.phase is Phase.STARTING:
-            self._fall_back(self._swap, error)
+            self._swap.fall_back(error)
 
     def _on_deaths(self, deaths: Sequence[Death]) -> None:
         """Nobody may notice that children died: token, successors, and the requests they had accepted."""
@@ -317,15 +318,21 @@ class Supervisor(Supervising):
         self._hear_children()  # the reason may be a failure that ends the mount
         if self._ended:
             return
-        if self._swap is not None and self._swap.phase is Phase.GATHERING:
-            self._swap.unanswered |= any(death.status != Status.STOPPED for death in workers)
-            self._go_on_with_swap()
-            return
+        swap = self._swap
+        ending = None if swap is None else swap.ending
         for death in deaths:
-            if death.child.pid is None:  # else a swap that failed has started it meanwhile
-                self._replace(death)
-        if any(death.status != Status.STOPPED for death in workers) and self._session.resend():
-            self._resends += 1
+            if death.child.kind is not ending and death.child.pid is None:
+                self._replace(death)  # unless a swap that failed has started it meanwhile
+        if ending is not Kind.WORKER and any(death.status != Status.STOPPED for death in workers):
+            self._resend()
+        if swap is not None:
+            swap.go_on(workers)
+
+    def _resend(self) -> bool:
+        """Has the kernel hand out unanswered requests again. False where it cannot."""
+        resent = self._session.resend()
+        self._resends += resent
+        return resent
 
     def _replace(self, death: Death) -> None:
         """Forks a successor, or goes on without where others do the work, or ends the mount."""
@@ -338,52 +345,18 @@ class Supervisor(Supervising):
         elif self.statistics()["workers"]:
             log.error("%s again and again: going on without it", death)
         elif self._swap is not None and self._swap.phase is Phase.STARTING:
-            self._fall_back(self._swap, MountError(f"{death} again and again", "see the log for the reason"))
+            self._swap.fall_back(MountError(f"{death} again and again", "see the log for the reason"))
         else:
             self._failure = MountError(f"{death} again and again", "see the log for the reason")
             self._ended = True
 
-    # -- generations ------------------------------------------------------------------------------
-
-    def _go_on_with_swap(self) -> None:
-        """Forks the new children once no old one is left; prefetchers may wait for workers that are gone."""
-        swap = self._swap
-        if swap is None:
-            return
-        if self._children.alive():
-            if not self._children.alive(Kind.WORKER):
-                self._timers.later(LONELY_SECONDS, partial(self._end_lonely, swap))
-            return
-        swap.phase = Phase.STARTING
-        self._children.renew(swap.new)
-        if swap.unanswered and self._session.resend():
-            self._resends += 1
-
-    def _end_lonely(self, swap: Swap) -> None:
-        if self._swap is swap and swap.phase is Phase.GATHERING:
-            self._children.send(signal.SIGKILL, Kind.PREFETCHER)
-
-    def _hurry(self, swap: Swap, *, last: bool = False) -> None:
-        """Old children took too long: their requests are for the new ones, where the kernel can do that."""
-        if self._swap is not swap or swap.phase is not Phase.GATHERING:
-            return
-        if last or self._session.resend():
-            self._children.send(signal.SIGKILL)
-        else:
-            self._timers.later(PATIENCE_SECONDS, partial(self._hurry, swap, last=True))
-
-    def _fall_back(self, swap: Swap, error: OssmountError) -> None:
-        """The new plan does not work: children that still try it end, and all start with the old one."""
-        self._children.return_to(swap.old)
-        self._end_swap(error)
-
-    def _end_swap(self, error: OssmountError | None) -> None:
-        swap, self._swap = self._swap, None
-        if swap is not None:
-            swap.done(error)
-
-    # -- the kernel's knobs -----------------------------------------------------------------------
+    # -- the kernel's connection ------------------------------------------------------------------
 
     def _turn_knobs(self) -> None:
         if self._session.connection is not None:
             kernel_knobs.apply(self._session.connection, self._settings)
+
+    def _release(self) -> None:
+        """No worker is left: who waits in the kernel for an answer gets an error."""
+        if not self._session.refuse() and self._session.connection is not None:
+            kernel_knobs.abort(self._session.connection)

@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from functools import partial
 
 import pyfuse3
 import trio
@@ -144,15 +145,18 @@ async def _work(number: int, plan: Plan) -> Status:
     stopped = trio.Event()
     acceptor = Acceptor(plan.token, number)
     acceptor.install()
+    pusher = Pusher()
 
-    def stop() -> None:
+    async def stop() -> None:
+        # While requests are accepted: a push may wait for a READ that this worker has still to accept.
+        await trio.to_thread.run_sync(pusher.close)
         stopped.set()
         acceptor.stop()
 
     async with trio.open_nursery() as nursery:
         async with plan.serve(number) as fs:
-            await nursery.start(_on_sigterm, stop)
-            pusher, headers = Pusher(), RequestHeaders()
+            await nursery.start(_on_sigterm, partial(nursery.start_soon, stop))
+            headers = RequestHeaders()
             plan.operations.bind(
                 fs,
                 acceptor.pass_on_if_more,
@@ -169,7 +173,7 @@ async def _work(number: int, plan: Plan) -> Status:
             status = Status.STOPPED if stopped.is_set() else Status.SESSION_ENDED
             if status is Status.SESSION_ENDED:
                 report_ended(plan, number)
-            pusher.close()
+                pusher.close()
             headers.close()
         # Not before: the supervisor's SIGTERM may come while the rooms close, and must not cut that short.
         _stop_listening(nursery)

@@ -1,4 +1,5 @@
-"""The swap to another file system under a live mount, and the way back where that does not work.
+"""The swap to another file system under a live mount, and the way back where that does not work; and what may
+hold up a swap as well as the end.
 
 Touch it when a swap's steps change (ossmount/fuse/swapping.py).
 """
@@ -6,6 +7,7 @@ Touch it when a swap's steps change (ossmount/fuse/swapping.py).
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,15 @@ import pytest
 
 from tests.mount.conftest import FAKES
 from tests.support.fake_filesystem import content, small_tree
-from tests.support.mounting import Mounted, needs_fuse
+from tests.support.mounting import (
+    Mounted,
+    is_mounted,
+    is_running,
+    needs_fuse,
+    reading,
+    wait_for,
+    waits_in_kernel,
+)
 
 pytestmark = [pytest.mark.fuse, needs_fuse, pytest.mark.timeout(90)]
 
@@ -23,10 +33,10 @@ Mount = Callable[..., Mounted]
 class Swapping:
     """A mount of the small tree that can be told to swap."""
 
-    def __init__(self, mount: Mount, tmp_path: Path, *options: str) -> None:
+    def __init__(self, mount: Mount, tmp_path: Path, *options: str, factory: str = "serve_small") -> None:
         self._control = tmp_path / "control"
         os.mkfifo(self._control)
-        self.mounted = mount("serve_small", 2, "--control", str(self._control), *options)
+        self.mounted = mount(factory, 2, "--control", str(self._control), *options)
 
     def swap(self, factory: str) -> str:
         """Swaps to what ``factory`` serves; with what it ended ("None": in order)."""
@@ -91,7 +101,7 @@ def test_a_swap_that_failed_leaves_no_process(swapping: Swapping) -> None:
 
 
 def test_a_prefetcher_that_does_not_end_holds_up_no_swap(mount: Mount, tmp_path: Path) -> None:
-    """It may wait for workers that have ended: once they have, it is not given the grace that they were."""
+    """What it does can wait: it is not given the grace that workers are given to answer."""
     swapping = Swapping(mount, tmp_path, "--prefetch", f"{FAKES}:prefetch_deaf", "--grace", "3600")
     swapping.mounted.wait_for(lambda: "deaf" in swapping.mounted.log)
     before = set(swapping.mounted.children())
@@ -101,3 +111,35 @@ def test_a_prefetcher_that_does_not_end_holds_up_no_swap(mount: Mount, tmp_path:
     assert before.isdisjoint(swapping.mounted.children())
     assert swapping.mounted.unmount() == 0
     assert swapping.mounted.children() == []
+
+
+def push_that_waits(mounted: Mounted) -> list[int]:
+    """Returns once the prefetcher waits in the kernel: the mount's children."""
+    children = mounted.children()
+    mounted.wait_for(lambda: "pushing" in mounted.log and any(map(waits_in_kernel, children)))
+    return children
+
+
+def test_a_push_that_waits_for_a_read_holds_up_no_swap(mount: Mount, tmp_path: Path) -> None:
+    """No signal ends it, and the READ is answered by the next generation or not at all."""
+    options = ("--prefetch", f"{FAKES}:prefetch_held", "--grace", "0.1")
+    swapping = Swapping(mount, tmp_path, *options, factory="serve_holding")
+    with reading(swapping.mounted.path / "big") as reader:
+        before = push_that_waits(swapping.mounted)
+        assert swapping.swap("serve_next") == "None"
+        assert reader.communicate(timeout=20)[0] == content("big", small_tree()["big"])
+    swapping.mounted.wait_for(lambda: not any(map(is_running, before)))
+    assert swapping.mounted.unmount() == 0
+
+
+def test_a_push_that_waits_for_a_read_holds_up_no_end(mount: Mount) -> None:
+    """At the second signal open files are not served any more."""
+    mounted = mount("serve_holding", 2, "--prefetch", f"{FAKES}:prefetch_held")
+    with reading(mounted.path / "big") as reader:
+        before = push_that_waits(mounted)
+        mounted.supervisor.send_signal(signal.SIGTERM)
+        mounted.wait_for(lambda: not is_mounted(mounted.path))
+        mounted.supervisor.send_signal(signal.SIGTERM)
+        assert mounted.supervisor.wait(30) == 0
+        assert reader.wait(20) != 0, "who reads gets an error"
+    wait_for(lambda: not any(map(is_running, before)))

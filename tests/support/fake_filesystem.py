@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import mmap
 import os
 import signal
 import time
@@ -35,6 +36,9 @@ COUNTERS = {
     b"user.fake.unasked": "unasked",
 }
 """Extended attributes of the root that tell how often the worker that answers was asked."""
+
+HELD = mmap.mmap(-1, 1)
+"""Shared by the processes of a mount: whether a worker holds a READ."""
 
 log = logging.getLogger(__name__)
 MTIME_NS = 1_700_000_000_123_456_789
@@ -281,6 +285,30 @@ async def prefetch_deaf(number: int) -> None:
     """Does not end when it is told to, like one that waits in the kernel for an answer of the mount."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log.info("deaf")
+    await trio.sleep_forever()
+
+
+class HoldingFileSystem(FakeFileSystem):
+    """Accepts READs and never answers them."""
+
+    async def read(self, ino: int, offset: int, size: int) -> bytes:
+        HELD[0] = 1
+        await trio.sleep_forever()
+        raise AssertionError("nobody wakes it")
+
+
+@asynccontextmanager
+async def serve_holding(number: int) -> AsyncIterator[FakeFileSystem]:
+    yield HoldingFileSystem(small_tree())
+
+
+async def prefetch_held(number: int) -> None:
+    """Pushes pages that a READ of ``big`` locked: a thread waits in the kernel, where no signal ends it."""
+    while not HELD[0]:  # noqa: ASYNC110 - the worker is another process
+        await trio.sleep(0.01)
+    ino = FakeFileSystem(small_tree()).lookup(ROOT_INODE, b"big").ino
+    log.info("pushing")
+    await trio.to_thread.run_sync(push, ino, 0, content("big", 4096), abandon_on_cancel=True)
     await trio.sleep_forever()
 
 

@@ -3,7 +3,7 @@
 Prints ``serving`` when the mount serves. FACTORY is ``module:function``, what ``run_mount`` calls serve;
 ``--prefetch`` names a prefetcher likewise, ``--introduce`` a directory that one introduces instead (who lists
 others is told names only), ``--control`` a FIFO that takes the commands ``stop``,
-``statistics`` and ``swap FACTORY``; ``--grace`` is how long a swap waits for children that do not end.
+``statistics`` and ``swap FACTORY``; ``--grace`` is how long a swap waits for workers that do not end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import trio
 
 from ossmount.config import MountSettings
 from ossmount.errors import OssmountError
-from ossmount.fuse import supervisor
+from ossmount.fuse import supervisor, swapping
 from ossmount.fuse.contract import Callbacks, Supervising
 from ossmount.fuse.introducing import Introductions
 from ossmount.fuse.mountpoint import Directory, check_device, check_directory, parse_mountpoint
@@ -77,11 +77,11 @@ def main() -> int:
     parser.add_argument("--prefetch", type=named)
     parser.add_argument("--introduce")
     parser.add_argument("--control")
-    parser.add_argument("--grace", type=float, default=supervisor.GRACE_SECONDS)
+    parser.add_argument("--grace", type=float, default=swapping.GRACE_SECONDS)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.DEBUG, format="%(process)d %(name)s %(levelname)s %(message)s")
     logging.getLogger("pyfuse3").setLevel(logging.INFO)
-    supervisor.GRACE_SECONDS = arguments.grace
+    swapping.GRACE_SECONDS = arguments.grace
     mountpoint = parse_mountpoint(arguments.mountpoint)
     check_device()
     if isinstance(mountpoint, Directory):

@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from ossmount.fuse import kernel_knobs
+from ossmount.fuse.mountpoint import mounted_at
+
 START_SECONDS = 20.0
 END_SECONDS = 20.0
 
@@ -32,6 +35,7 @@ class Mounted:
     path: Path
     supervisor: subprocess.Popen[bytes]
     log_file: Path
+    connection: int | None = None
 
     @property
     def log(self) -> str:
@@ -65,6 +69,27 @@ def is_running(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}").exists() and is_running(pid)  # a thread went while we looked
     return any(stat.rpartition(")")[2].split()[0] not in "ZX" for stat in stats)
+
+
+def waits_in_kernel(pid: int) -> bool:
+    """True for a process of which a thread waits where no signal ends it."""
+    stats = [task.joinpath("stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return any(stat.rpartition(")")[2].split()[0] == "D" for stat in stats)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that reads the file and writes it to standard output."""
+    command = [sys.executable, "-c", "import sys; sys.stdout.buffer.write(open(sys.argv[1], 'rb').read())"]
+    reader = subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        yield reader
+    finally:
+        reader.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # else until the connection is aborted
+            reader.wait(2)
+        if reader.stdout is not None:
+            reader.stdout.close()
 
 
 def is_mounted(path: Path) -> bool:
@@ -116,6 +141,8 @@ def serving_process(
     mount = Mounted(path, process, log_file)
     try:
         _wait_until_serving(mount)
+        found = mounted_at(path)
+        mount.connection = None if found is None else found.connection
         yield mount
     finally:
         _clean_up(mount)
@@ -130,7 +157,10 @@ def _wait_until_serving(mount: Mounted) -> None:
 
 
 def _clean_up(mount: Mounted) -> None:
-    """Kills the supervisor and its children by their ids and detaches the mount."""
+    """Kills the supervisor and its children by their ids and detaches the mount.
+
+    Who still waits for an answer of the mount then gets an error: in the kernel no signal would end the wait.
+    """
     pids = [mount.supervisor.pid, *mount.children()]
     if is_mounted(mount.path):
         subprocess.run(["fusermount3", "-uz", str(mount.path)], check=False, timeout=10)
@@ -140,6 +170,8 @@ def _clean_up(mount: Mounted) -> None:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if mount.connection is not None:
+            kernel_knobs.abort(mount.connection)
         mount.supervisor.wait(END_SECONDS)
     if mount.supervisor.stdout is not None:
         mount.supervisor.stdout.close()

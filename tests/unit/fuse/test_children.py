@@ -74,22 +74,58 @@ def test_a_killed_child_says_so(life: Callable[[Callable[[], int]], Children]) -
     assert str(death) == "prefetcher 0 was killed by signal 9"
 
 
-def test_prefetchers_do_not_wait_long_for_workers_that_have_ended(
+def test_prefetchers_end_first_and_are_not_waited_for_long(
     life: Callable[[Callable[[], int]], Children], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """While they end, workers answer what they may wait for."""
+    told, telling = os.pipe()
+
     def body(kind: Kind, number: int, plan: Plan) -> int:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN if kind is Kind.PREFETCHER else signal.SIG_DFL)
+        def tell(*_: object) -> None:
+            os.write(telling, kind[:1].encode())
+            if kind is Kind.WORKER:
+                os._exit(0)
+
+        signal.signal(signal.SIGTERM, tell)
+        os.write(telling, b".")
         return sleep()
 
     children = life(sleep)
     monkeypatch.setattr(children_module, "run_child", body)
+    monkeypatch.setattr(children_module, "QUIET_SECONDS", 0.1)
     children.add(Kind.PREFETCHER, 1)
     children.add(Kind.WORKER, 1)
     assert [len(children.alive(kind)) for kind in (None, Kind.WORKER, Kind.PREFETCHER)] == [2, 1, 1]
+    assert os.read(told, 1) + os.read(told, 1) == b".."
     began = time.monotonic()
     children.end(20)
     assert time.monotonic() - began < 10
     assert children.alive() == []
+    assert os.read(told, 3) == b"pw"
+    for end in (told, telling):
+        os.close(end)
+
+
+def test_what_no_signal_ends_is_released_and_then_reaped(
+    life: Callable[[Callable[[], int]], Children], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that waits in the kernel for an answer of the mount keeps its process until then."""
+    children = life(sleep)
+    children.add(Kind.PREFETCHER, 1)
+    (waiting,) = (child.pid for child in children.alive())
+    status_of, answered = children_module._status, list[bool]()
+    monkeypatch.setattr(
+        children_module, "_status", lambda pid: status_of(pid) if answered or pid != waiting else None
+    )
+    monkeypatch.setattr(children_module, "KILLED_SECONDS", 0.05)
+    children.end(0)
+    assert children.alive() == []
+    assert children.left == [waiting], "it is given up"
+    monkeypatch.setattr(children_module, "KILLED_SECONDS", 10)
+    children.end(0, lambda: answered.append(True))
+    assert children.left == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(waiting or 0, 0)
 
 
 def test_a_child_that_raises_fails(life: Callable[[Callable[[], int]], Children]) -> None:

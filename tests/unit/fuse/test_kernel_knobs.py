@@ -41,6 +41,14 @@ def test_what_cannot_be_turned_is_said_in_one_line(
     assert [knob.current() for knob in kernel_knobs.knobs(40, MountSettings(), sysfs)] == [None] * 3
 
 
+def test_a_connection_is_aborted_where_that_is_allowed(sysfs: Path) -> None:
+    control = sysfs / "fs/fuse/connections/39/abort"
+    control.touch()
+    kernel_knobs.abort(39, sysfs)
+    assert control.read_text() == "1"
+    kernel_knobs.abort(40, sysfs)
+
+
 @pytest.mark.parametrize(("text", "number"), [("pos:\t0\nfuse_connection:\t57\n", 57), ("pos:\t0\n", None)])
 def test_the_connection_of_a_descriptor(tmp_path: Path, text: str, number: int | None) -> None:
     (tmp_path / "self/fdinfo").mkdir(parents=True)

@@ -21,11 +21,13 @@ class Kernel:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.stored: list[tuple[int, int, bytes]] = []
         self.error = 0
+        self.asked = threading.Event()
         self.open = threading.Event()
         self.open.set()
         monkeypatch.setattr(pyfuse3, "notify_store", self.store)
 
     def store(self, ino: int, offset: int, data: bytes) -> None:
+        self.asked.set()
         assert self.open.wait(5)
         if self.error:
             raise OSError(self.error, "refused")
@@ -76,6 +78,19 @@ def test_a_pusher_drops_what_is_too_much(kernel: Kernel) -> None:
     pusher.close(timeout=5)
     assert [ino for ino, _, _ in kernel.stored] == [1, 3]
     assert pusher.statistics()["dropped"] == 1
+
+
+def test_a_pusher_that_is_held_up_drops_the_rest_at_close(kernel: Kernel) -> None:
+    """The kernel may hold it up until a READ is answered, which may take long: nothing follows then."""
+    kernel.open.clear()
+    pusher = Pusher()
+    assert all(pusher.push_nowait(ino, 0, b"data") for ino in range(3))
+    assert kernel.asked.wait(5)
+    pusher.close(timeout=0)
+    assert not pusher.push_nowait(7, 0, b"data")
+    kernel.open.set()
+    pusher._thread.join(5)
+    assert [ino for ino, _, _ in kernel.stored] == [0]
 
 
 def group(folder: Path, limit: str, current: int, inactive: int) -> None:

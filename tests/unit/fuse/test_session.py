@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import struct
 from pathlib import Path
 from typing import Any, cast
@@ -71,6 +73,26 @@ def test_only_its_own_mount_is_detached(there: int, ended: bool, monkeypatch: py
     made.connection = 57
     assert made.detach() is ended
     assert len(unmounted) == ended
+
+
+def test_what_nobody_will_answer_is_refused() -> None:
+    """All that is waiting, and what had been accepted by workers that died; a FORGET has no answer."""
+    device, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    device.setblocking(False)
+    for opcode, unique in ((15, 5), (2, 6), (14, 8)):
+        kernel.send(struct.pack("=IIQQIIIHH", 40, opcode, unique, 1, 0, 0, 0, 0, 0))
+    assert session(device.fileno()).refuse()
+    answers = [kernel.recv(100) for _ in range(3)]
+    assert answers == [NOTIFY_RESEND, *(struct.pack("=IiQ", 16, -errno.ENOTCONN, to) for to in (5, 8))]
+    device.close()
+    kernel.close()
+
+
+def test_what_the_kernel_does_not_hand_out_again_is_not_refused() -> None:
+    device, writer = os.pipe2(os.O_NONBLOCK)
+    assert not session(device).refuse()
+    os.close(device)
+    os.close(writer)
 
 
 def test_nothing_is_closed_twice() -> None:

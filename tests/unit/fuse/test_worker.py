@@ -155,3 +155,49 @@ def test_a_second_sigterm_cuts_no_prefetchers_end_short(tmp_path: Path) -> None:
         os.kill(child, signal.SIGTERM)
 
     assert ended(Kind.PREFETCHER, plan, first) == (b"closing closed", Status.STOPPED)
+
+
+def test_pushes_end_while_requests_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One may wait for a READ that this worker has still to accept."""
+    told, telling = os.pipe()
+    acceptors: list[Acceptor] = []
+
+    class Acceptor:
+        def __init__(self, *_: Any) -> None:
+            self.stopped = trio.Event()
+            self.install = self.suspend = self.resume = self.pass_on = self.pass_on_if_more = lambda: None
+            acceptors.append(self)
+
+        def stop(self) -> None:
+            os.write(telling, b"accepting")
+            self.stopped.set()
+
+    class Pusher:
+        push_nowait = None
+
+        def close(self) -> None:
+            os.write(telling, b"pushing ")
+
+    async def serving(*_: Any) -> None:
+        os.write(telling, b"serving ")
+        await acceptors[0].stopped.wait()
+
+    @asynccontextmanager
+    async def serve(_: int) -> AsyncIterator[Any]:
+        yield None
+
+    monkeypatch.setattr("ossmount.fuse.worker.Acceptor", Acceptor)
+    monkeypatch.setattr("ossmount.fuse.worker.Pusher", Pusher)
+    monkeypatch.setattr("ossmount.fuse.worker.pyfuse3.main", serving)
+    ready = os.open(os.devnull, os.O_WRONLY)
+    plan = Plan(MountSettings(), serve, None, cast("Any", Operations()), Token(1), ready)
+    child = os.fork()
+    if child == 0:
+        os._exit(run_child(Kind.WORKER, 0, plan))
+    os.close(telling)
+    assert os.read(told, 8) == b"serving "
+    os.kill(child, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == Status.STOPPED
+    assert os.read(told, 100) == b"pushing accepting"
+    os.close(told)
+    os.close(ready)

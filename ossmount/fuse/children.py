@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from ossmount import system_calls
 from ossmount.fuse.worker import Kind, Plan, Status, run_child
@@ -92,6 +93,7 @@ class Children:
     died with it: whoever asked it for something asks again."""
     left: list[int] = field(default_factory=list)
     """Processes that SIGKILL has not ended: nobody waits for them, but they are reaped when they end."""
+    _headless: set[int] = field(default_factory=set)
 
     def add(self, kind: Kind, count: int) -> None:
         """Forks ``count`` children of that kind."""
@@ -181,12 +183,25 @@ class Children:
 
     def leave(self, kind: Kind) -> list[Death]:
         """Waits no longer for those of that kind that SIGKILL has not ended; they count as dead."""
-        deaths = [Death(child, -signal.SIGKILL) for child in self.alive(kind)]
-        for child in self.alive(kind):
-            log.warning("%s %d waits in the kernel and does not end: going on without it", kind, child.number)
-            self.left.append(child.pid or 0)
-            child.pid = None
-        return deaths
+        return [self._leave(child) for child in self.alive(kind)]
+
+    def _leave(self, child: Child) -> Death:
+        log.warning(
+            "%s %d waits in the kernel and does not end: going on without it", child.kind, child.number
+        )
+        self.left.append(child.pid or 0)
+        child.pid = None
+        return Death(child, -signal.SIGKILL)
+
+    def leave_headless(self) -> list[Death]:
+        """Waits no longer for those whose main thread had ended at the last look, too; they count as dead.
+
+        The system tells of a death when the last thread has ended. One that waits in the kernel may wait for
+        what only a successor can answer.
+        """
+        before, found = self._headless, {child.pid or 0: child for child in self.alive()}
+        self._headless = set(filter(_is_headless, found))
+        return [self._leave(found[pid]) for pid in sorted(before & self._headless)]
 
     def renew(self, plan: Plan) -> None:
         """Starts all with another plan, also those that were given up. No child may be alive."""
@@ -239,6 +254,14 @@ class Children:
             meanwhile()
             if not list(self.reap()):
                 time.sleep(0.005)
+
+
+def _is_headless(pid: int) -> bool:
+    """Whether the main thread has ended; also true of a process that has ended and was not reaped."""
+    with contextlib.suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "Z"
+    return False
 
 
 def _status(pid: int) -> int | None:

@@ -41,6 +41,9 @@ DRAIN_SECONDS = 10.0
 STOP_SECONDS = 5.0
 """How long a child may take to answer what it has accepted before it is killed."""
 
+LOOK_SECONDS = 1.0
+"""Between two looks for children that are dead and cannot end; a look takes some 50 µs."""
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
@@ -184,6 +187,7 @@ class Supervisor(Supervising):
         for fd, callback in (self._callbacks.on_readable or {}).items():
             self.watch(fd, callback)
         self._call(self._callbacks.on_start)
+        self._timers.later(LOOK_SECONDS, self._look)
         try:
             self._children.add(Kind.WORKER, workers)
             self._children.add(Kind.PREFETCHER, prefetchers)
@@ -327,6 +331,13 @@ class Supervisor(Supervising):
             self._resend()
         if swap is not None:
             swap.go_on(workers)
+
+    def _look(self) -> None:
+        """A worker that was killed while its push waits in the kernel ends when the new one has answered."""
+        self._timers.later(LOOK_SECONDS, self._look)
+        deaths = self._children.leave_headless()
+        if deaths:
+            self._on_deaths(deaths)
 
     def _resend(self) -> bool:
         """Has the kernel hand out unanswered requests again. False where it cannot."""

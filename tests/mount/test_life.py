@@ -22,7 +22,16 @@ import pytest
 from ossmount.errors import MountpointUnusable
 from ossmount.fuse.mountpoint import check_directory, mounts, unmount
 from tests.support.fake_filesystem import content, small_tree
-from tests.support.mounting import Mounted, is_mounted, is_running, needs_fuse, serving_process, wait_for
+from tests.support.mounting import (
+    Mounted,
+    is_mounted,
+    is_running,
+    needs_fuse,
+    reading,
+    serving_process,
+    wait_for,
+    waits_in_kernel,
+)
 
 pytestmark = [pytest.mark.fuse, needs_fuse, pytest.mark.timeout(90)]
 
@@ -130,6 +139,18 @@ def test_killing_the_idle_token_holder_is_repaired(mount: Mount) -> None:
         assert (mounted.path / "one").stat().st_size == 1
         assert not (mounted.path / f"absent{round_number}").exists()
         mounted.wait_for(lambda: len(mounted.children()) == 2)
+
+
+def test_a_killed_worker_whose_push_waits_for_its_own_read_is_replaced(mount: Mount) -> None:
+    """Its process does not end before the READ is answered, which only another worker can do."""
+    mounted = mount("serve_pushing_at_once", 1)
+    with reading(mounted.path / "big") as reader:
+        (worker,) = mounted.children()
+        mounted.wait_for(lambda: "pushing" in mounted.log and waits_in_kernel(worker))
+        os.kill(worker, signal.SIGKILL)
+        assert reader.communicate(timeout=20)[0] == content("big", small_tree()["big"])
+    wait_for(lambda: not is_running(worker))
+    assert mounted.unmount() == 0
 
 
 def test_a_worker_that_is_told_to_stop_answers_what_it_has_accepted(mount: Mount) -> None:

@@ -302,6 +302,22 @@ async def serve_holding(number: int) -> AsyncIterator[FakeFileSystem]:
     yield HoldingFileSystem(small_tree())
 
 
+class PushingAtOnce(FakeFileSystem):
+    """Holds the first READ of all, and pushes its pages: a thread waits in the kernel for the answer."""
+
+    async def read(self, ino: int, offset: int, size: int) -> bytes:
+        if not HELD[0]:
+            HELD[0] = 1
+            log.info("pushing")
+            await trio.to_thread.run_sync(push, ino, offset, content("big", offset + 4096)[offset:])
+        return await super().read(ino, offset, size)
+
+
+@asynccontextmanager
+async def serve_pushing_at_once(number: int) -> AsyncIterator[FakeFileSystem]:
+    yield PushingAtOnce(small_tree())
+
+
 async def prefetch_held(number: int) -> None:
     """Pushes pages that a READ of ``big`` locked: a thread waits in the kernel, where no signal ends it."""
     while not HELD[0]:  # noqa: ASYNC110 - the worker is another process

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -126,6 +128,29 @@ def test_what_no_signal_ends_is_released_and_then_reaped(
     assert children.left == []
     with pytest.raises(ProcessLookupError):
         os.kill(waiting or 0, 0)
+
+
+def test_a_process_whose_main_thread_has_ended_is_left_at_the_second_look(
+    life: Callable[[Callable[[], int]], Children],
+) -> None:
+    """Its death would be told when its last thread has ended, which may wait for what a successor answers."""
+
+    def body() -> int:
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        ctypes.CDLL(None).pthread_exit(None)
+        return 0
+
+    children = life(body)
+    children.add(Kind.WORKER, 1)
+    (child,) = children.alive()
+    deadline = time.monotonic() + 10
+    pid = child.pid or 0
+    while not children_module._is_headless(pid) and time.monotonic() < deadline:
+        assert list(children.reap()) == []
+    assert children.leave_headless() == []
+    assert children.leave_headless() == [Death(child, -signal.SIGKILL)]
+    assert (child.pid, children.left, list(children.reap())) == (None, [pid], [])
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_a_child_that_raises_fails(life: Callable[[Callable[[], int]], Children]) -> None:

@@ -58,11 +58,17 @@ def join_uri(root: str, key: str) -> str:
 
 
 def shown_uri(uri: str) -> str:
-    """``uri`` for messages, logs, descriptions: a query of http(s), which may be a signature, as dots."""
+    """``uri`` for messages, logs, descriptions: what may be secret in one of http(s) as dots.
+
+    That is its query, which may be a signature, and a user with a password.
+    """
     if not uri.lower().startswith(("http://", "https://")):
         return uri
     path, mark, _ = uri.partition("?")
-    return f"{path}?..." if mark else uri
+    scheme, _, rest = path.partition("://")
+    host, slash, key = rest.partition("/")
+    user, at, name = host.rpartition("@")
+    return f"{scheme}://{'...' if user else ''}{at}{name}{slash}{key}" + ("?..." if mark else "")
 
 
 def _bucket_and_key(uri: str, scheme: str, rest: str) -> tuple[str, str]:

@@ -11,14 +11,14 @@ What may live here: the form, push and pull. Who may touch it: whoever changes t
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -27,6 +27,7 @@ import zstandard
 
 from ossmount import index
 from ossmount.app.pruning import UNUSED_SECONDS, note_use, remove_older, remove_parts
+from ossmount.app.pull_lock import pulling_alone
 from ossmount.config import Settings
 from ossmount.errors import IndexDamaged, IndexFileError, ObjectMissing, SettingsError
 from ossmount.model import IndexInfo, ObjectId, Progress
@@ -281,7 +282,7 @@ def pulled_index(uri: str, directory: Path, settings: Settings, report: Report, 
 def _pull(uri: str, pointer: Pointer, path: Path, pool: StorePool, report: Report, parts: Path) -> IndexInfo:
     root, key = _place(uri)
     fetching = _Fetching(pool(root), f"{key}.parts/", parts, uri)
-    with _alone(parts), index.reserved(path) as beside:
+    with pulling_alone(uri, parts, report), index.reserved(path) as beside:
         if _has(path, pointer):
             with suppress(IndexFileError):
                 return _verified(path, pointer, uri)
@@ -289,7 +290,11 @@ def _pull(uri: str, pointer: Pointer, path: Path, pool: StorePool, report: Repor
         done = 0
         with beside.open("xb") as file:
             for part, name in zip(pointer.parts, _at_once(fetching.fetch, pointer.parts), strict=True):
-                file.write(_unpacked(name, part, uri))
+                try:
+                    piece = _unpacked(name, part, uri)
+                except FileNotFoundError:  # another pull that has it in common has ended
+                    piece = _unpacked(fetching.fetch(part), part, uri)
+                file.write(piece)
                 done += part.length
                 report(Progress("pulling", done, pointer.size, "bytes"))
             file.flush()
@@ -306,38 +311,6 @@ def _has(path: Path, pointer: Pointer) -> bool:
     with suppress(IndexFileError):
         return index.checksum_of(path) == pointer.checksum
     return False
-
-
-@contextmanager
-def _alone(parts: Path) -> Iterator[None]:
-    """Makes ``parts`` and locks it: of several pulls of one index the others wait, and find it there.
-
-    Who ends removes it once it is empty. On a file system without locks all go on at once.
-    """
-    while (descriptor := _locked(parts)) is None:
-        pass  # whom this one waited for has removed it
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            parts.rmdir()
-        os.close(descriptor)
-
-
-def _locked(parts: Path) -> int | None:
-    """The descriptor that holds the lock of ``parts``; None where that is another directory by now."""
-    parts.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(parts, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    with suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    with suppress(FileNotFoundError):
-        if os.path.samestat(os.fstat(descriptor), parts.stat()):
-            return descriptor
-    os.close(descriptor)
-    return None
 
 
 class _Fetching:
@@ -357,7 +330,7 @@ class _Fetching:
             raise IndexDamaged(f"{self._uri}: part {part.sha256} is gone", "push it again") from error
         if hashlib.sha256(data).hexdigest() != part.sha256:
             raise IndexDamaged(f"{self._uri}: part {part.sha256} does not have its checksum", "push it again")
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
         try:
             beside.write_bytes(data)
             beside.replace(path)

@@ -118,7 +118,8 @@ def _check_own(path: Path, settings: Settings) -> None:
     kept = cache_directory(settings.cache) / "indexes"
     if not path.resolve().is_relative_to(kept.resolve()):
         raise SettingsError(
-            f"{path} may not be opened here", "refresh it where it was made: ossmount index refresh"
+            f"{path} may not be replaced here (--no-local-files)",
+            "refresh it where it was made, without that",
         )
 
 
@@ -163,7 +164,7 @@ def _opened_beside(mounted: LmdbIndex, path: Path) -> LmdbIndex | None:
 def _alone(path: Path) -> Iterator[None]:
     """One refresh of an index at a time: two would build two generations of the same number."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = _opened(path)
     except OSError:
         yield  # gone: what is mounted is all there is
         return
@@ -179,6 +180,19 @@ def _locked(descriptor: int, path: Path) -> bool:
     """Locks the file; False where somebody else holds the lock, or has just replaced the file."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a file system without locks: then nothing tells of another refresh
+    try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:
         return False
+
+
+def _opened(path: Path) -> int:
+    """For writing, if that is allowed, though nothing is written: NFS gives exclusive locks to no others."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

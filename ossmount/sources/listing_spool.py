@@ -19,6 +19,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -152,8 +153,13 @@ def _open(path: Path | None) -> tuple[Path | None, IO[bytes]]:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # another process has it, or a file system without locks, where nobody could tell
+        except BlockingIOError:
             file.close()
+        except OSError:  # a file system without locks, where nobody could tell whether another process has it
+            file.close()
+            with suppress(OSError):
+                if not path.stat().st_size:
+                    path.unlink()
         else:
             return path, file
     # Another process lists the same: beside its spool, since a read-only root may have no other place.

@@ -223,7 +223,8 @@ class S3Store:
         if self._settings.region or not (told or (redirected and is_aws(self._client()))):
             return False
         with self._lock:
-            self._region, self._native_made, self._address = told, None, None
+            if not told or told != self._region:  # else it was learned while this answer was on its way
+                self._region, self._native_made, self._address = told, None, None
         return True
 
     def _sdk_range(self, target: ObjectId, start: int, length: int) -> bytes:

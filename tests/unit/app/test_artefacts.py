@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,26 @@ def test_who_pulls_the_same_at_once_waits_and_fetches_nothing(
     assert len({found.result() for found in pulled}) == 1
     assert pulled[0].result().read_bytes() == index.read_bytes()
     assert len(fetched) == len(set(fetched)) > 3
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_pull_of_another_index_is_not_waited_for(
+    index: Path, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What two of them have in common, the first to end takes away: it is fetched again."""
+    push_index(index, uri, Settings(), silent)
+    push_index(index, f"{uri}-2", Settings(), silent)
+    fetch, meanwhile = artefacts._Fetching.fetch, [f"{uri}-2"]
+
+    def fetch_and_pull_another(fetching: artefacts._Fetching, part: artefacts.Part) -> Path:
+        found = fetch(fetching, part)
+        with suppress(IndexError):
+            other = meanwhile.pop()
+            pull_index(other, tmp_path / "other.ossidx", Settings(), silent, tmp_path / "parts")
+        return found
+
+    monkeypatch.setattr(artefacts._Fetching, "fetch", fetch_and_pull_another)
+    assert pull(uri, tmp_path).read_bytes() == (tmp_path / "other.ossidx").read_bytes()
     assert not (tmp_path / "parts").exists()
 
 

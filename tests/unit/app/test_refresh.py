@@ -5,6 +5,7 @@ Touch it when a refresh promises something else (docs/generations.md).
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -277,9 +278,20 @@ def test_recipe_of_anybody_leads_to_no_other_index(source: Path, index: Path, tm
     alter(source)
     closed = compose({"local_files": False, "cache_dir": str(tmp_path / "cache")})
     for told in (view, index):
-        with pytest.raises(SettingsError, match=r"x\.ossidx may not be opened here"):
+        with pytest.raises(SettingsError, match=r"x\.ossidx may not be replaced here"):
             refresh_index(told, closed, silent)
     assert index.read_bytes() == before
+
+
+def test_a_file_system_without_locks_is_refreshed_on(
+    source: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    alter(source)
+    assert refresh(index)[0].added == 1
 
 
 @pytest.mark.parametrize(

@@ -218,3 +218,15 @@ def test_a_process_with_threads_lists_itself() -> None:
 def test_a_process_of_one_thread_may_fork() -> None:
     asks = "import sys; from ossmount.sources.listing_process import may_fork; sys.exit(not may_fork())"
     assert subprocess.run([sys.executable, "-c", asks], check=False, timeout=60).returncode == 0
+
+
+def test_without_locks_nothing_is_kept_and_nothing_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    store = MemoryStore("s3://b", NUMBERED)
+    assert listed(store, Spool(tmp_path / "spool", "s3://b/"))
+    assert not list(tmp_path.glob("spool*"))

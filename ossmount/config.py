@@ -314,14 +314,18 @@ ALL_OPTIONS: dict[str, Option] = {
 """Every option by field name; names are unique across sections (checked by a test)."""
 
 
-def parse_value(name: str, text: str, origin: str) -> Any:
-    """The value of option ``name`` from text; ``origin`` says where it stood. Raises SettingsError."""
+def parse_value(name: str, text: str, origin: str, *, ranged: bool = True) -> Any:
+    """The value of option ``name`` from text; ``origin`` says where it stood. Raises SettingsError.
+
+    ``ranged`` False takes what an earlier version may have taken.
+    """
     opt = ALL_OPTIONS[name]
     if opt.choices and text not in opt.choices:
         raise SettingsError(f"{origin}: {text!r} is not one of {', '.join(opt.choices)}")
     try:
         value = opt.parse(text)
-        check_range(name, text, value, opt.parse)
+        if ranged:
+            check_range(name, text, value, opt.parse)
     except ValueError as error:
         raise SettingsError(f"{origin}: {error}") from error
     return value

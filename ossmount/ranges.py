@@ -18,7 +18,7 @@ RANGES: dict[str, tuple[str, str]] = {
     "part_size": ("4K", "1G"),
     "block_size": ("4K", "1G"),
     "max_requests": ("1", "4096"),
-    "max_bytes": ("1M", "1T"),
+    "max_bytes": ("64K", "1T"),
     "prefetchers": ("0", "64"),
     "read_deadline": ("100ms", "1d"),
     "workers": ("1", "64"),

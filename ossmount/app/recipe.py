@@ -61,7 +61,8 @@ def from_recipe(recipe: Mapping[str, str], now: Settings, place: str) -> tuple[l
     known = {name: text for name, text in recipe.items() if name in ALL_OPTIONS}
     if not now.store.local_files:
         known = _of_anybody(known, place)
-    recorded = compose({name: parse_value(name, text, place) for name, text in known.items()})
+    # An index keeps what it was made with, before there were ranges, too.
+    recorded = compose({name: parse_value(name, text, place, ranged=False) for name, text in known.items()})
     settings = _merged(recorded, now)
     uris = json.loads(recipe.get(SOURCES, "[]"))
     listed = settings.source.manifest, settings.source.objects

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ossmount import system_calls
+from ossmount.fuse.children import KILLED_SECONDS
 from ossmount.fuse.worker import reset_signals
 
 log = logging.getLogger(__name__)
@@ -98,19 +99,26 @@ class Errands:
         os.close(reading)
         del self._running[reading]
 
-    def end(self, grace: float) -> None:
-        """Calls every errand off; kills what does not end within ``grace`` seconds. Nothing is told."""
+    def end(self, grace: float) -> list[int]:
+        """Calls every errand off; kills what does not end within ``grace`` seconds. Nothing is told.
+
+        Returns the processes that no signal ends: they wait in the kernel for what nobody answers any more.
+        """
         pids = [errand.pid for errand in self._running.values()]
         for reading in list(self._running):
             self._forget(reading)
         _signal(pids, signal.SIGTERM)
-        deadline = time.monotonic() + grace
-        while (pids := [pid for pid in pids if not _reaped(pid)]) and time.monotonic() < deadline:
-            time.sleep(0.005)
+        pids = _not_ended(pids, grace)
         _signal(pids, signal.SIGKILL)
-        for pid in pids:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+        return _not_ended(pids, KILLED_SECONDS)
+
+
+def _not_ended(pids: list[int], seconds: float) -> list[int]:
+    """Reaps ``pids`` for at most so long."""
+    deadline = time.monotonic() + seconds
+    while (pids := [pid for pid in pids if not _reaped(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return pids
 
 
 def _signal(pids: list[int], signum: int) -> None:

@@ -10,6 +10,7 @@ import enum
 import errno
 import fcntl
 import logging
+import mmap
 import os
 import struct
 import sys
@@ -42,8 +43,13 @@ INIT_TIMEOUT = 10.0
 NOTIFY_RESEND = struct.pack("=IiQ", 16, 7, 0)
 """``fuse_out_header`` of ``FUSE_NOTIFY_RESEND`` (Linux 6.9, include/uapi/linux/fuse.h)."""
 
-LARGEST_REQUEST = (1 << 20) + (1 << 12)
+LARGEST_REQUEST = 256 * mmap.PAGESIZE + (1 << 12)
 """What a read of the device must have room for: 256 pages and headers (libfuse's buffer)."""
+
+REFUSED_AT_ONCE = 1024
+"""Programs may ask again at once for what was refused; whoever refuses looks at the clock in between."""
+
+CONNECTION_ENDED = frozenset({errno.ENODEV, errno.ECONNABORTED})
 
 REQUEST_HEAD = struct.Struct("=IIQ")
 """The beginning of ``fuse_in_header``: length, opcode, unique."""
@@ -149,15 +155,16 @@ class MountSession:
         """
         handed_out = self.resend()
         try:
-            while True:
+            for _ in range(REFUSED_AT_ONCE):
                 _, opcode, unique = REQUEST_HEAD.unpack_from(os.read(self.device, LARGEST_REQUEST))
                 if opcode not in WITHOUT_ANSWER:
                     with suppress(OSError):  # who asked is gone
                         os.write(self.device, struct.pack("=IiQ", 16, -errno.ENOTCONN, unique))
         except BlockingIOError:
             return handed_out
-        except OSError:
-            return True  # the connection has ended
+        except OSError as error:
+            return error.errno in CONNECTION_ENDED
+        return handed_out
 
     def detach(self) -> bool:
         """Takes the mount out of the tree. True when nothing uses it any more.

@@ -220,7 +220,7 @@ class Supervisor(Supervising):
         """Unmounts first, so that nobody sends a request that no one will read, then ends the children."""
         if self._session.state is not State.CLOSED:
             self._session.detach()
-        self._errands.end(STOP_SECONDS)
+        self._children.left += self._errands.end(STOP_SECONDS)
         self._children.end(STOP_SECONDS, self._release)
         self._hear_children()
         self._selector.close()

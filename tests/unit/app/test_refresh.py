@@ -283,6 +283,12 @@ def test_recipe_of_anybody_leads_to_no_other_index(source: Path, index: Path, tm
     assert index.read_bytes() == before
 
 
+def test_recipe_of_a_version_that_took_any_number() -> None:
+    recipe = recipe_of(["s3://b/p/"], Settings()) | {"retries": "1000"}
+    assert from_recipe(recipe, Settings(), "x.ossidx")[1].store.retries == 1000
+    assert from_recipe(recipe, compose({"retries": 7}), "x.ossidx")[1].store.retries == 7
+
+
 def test_a_file_system_without_locks_is_refreshed_on(
     source: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from ossmount.fuse import errands
 from ossmount.fuse.errands import Errands
 from ossmount.fuse.timers import Timers
 
@@ -112,6 +113,17 @@ def test_called_off(loop: Loop) -> None:
     assert own_children() == before
     os.close(reading)
     os.close(writing)
+
+
+def test_one_that_no_signal_ends_is_not_waited_for(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = own_children()
+    loop.errands.run(lambda: b"", lambda _: None)
+    (pid,) = set(own_children()) - set(before)
+    with monkeypatch.context() as patched:
+        patched.setattr(errands, "KILLED_SECONDS", 0.0)
+        patched.setattr(errands, "_reaped", lambda _: False)  # as of a process that waits in the kernel
+        assert loop.errands.end(0.0) == [int(pid)]
+    os.waitpid(int(pid), 0)
 
 
 def test_timers_in_order_and_once() -> None:

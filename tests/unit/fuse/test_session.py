@@ -88,6 +88,12 @@ def test_what_nobody_will_answer_is_refused() -> None:
     kernel.close()
 
 
+def test_a_device_that_cannot_be_read_is_not_taken_for_one_that_has_ended(tmp_path: Path) -> None:
+    device = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    assert not session(device).refuse()
+    os.close(device)
+
+
 def test_what_the_kernel_does_not_hand_out_again_is_not_refused() -> None:
     device, writer = os.pipe2(os.O_NONBLOCK)
     assert not session(device).refuse()

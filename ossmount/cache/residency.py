@@ -3,8 +3,8 @@
 Handing a read to a thread and its bytes back costs 100 µs of two cores, and several times as much where
 caches are cold; reading 68 KB from memory costs 10. So who can know that no disk is waited for, or only a
 quick one, does without the thread. What may live here: the two system calls that tell. Who may touch it:
-whoever has measured the benchmark's case *disk-cached*, and epochs that lose pages (docs/performance.md),
-before and after.
+whoever has measured the benchmark's case *disk-cached*, and epochs that lose pages, before and after
+(docs/performance-notes.md).
 """
 
 from __future__ import annotations

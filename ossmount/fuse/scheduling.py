@@ -7,7 +7,7 @@ more programs read than there are processors, that costs them nothing, for the n
 one reads and others compute, each of its requests would wait for a slice of theirs.
 
 What may live here: the policy of this process and what decides it. Who may touch it: whoever has measured
-both cases (docs/performance.md, *Who runs*).
+both cases (docs/performance-notes.md, *Who runs*).
 """
 
 from __future__ import annotations

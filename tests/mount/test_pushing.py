@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.fuse, needs_fuse, pytest.mark.timeout(60)]
 
 Mount = Callable[..., Mounted]
 TRIES = 3
-"""A machine may take pages back at any time (docs/performance.md, *Pages that go*: one try in thirty found
-some gone); what is not pushed at all is missing in each."""
+"""A machine may take pages back at any time (docs/performance-notes.md, *Pages that go*: one try in thirty
+found some gone); what is not pushed at all is missing in each."""
 
 PREFETCH = ("--prefetch", "tests.support.fake_filesystem:prefetch_big")
 

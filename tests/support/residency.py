@@ -40,8 +40,8 @@ def resident(fd: int, size: int) -> bool:
 def locked_in_memory(paths: Iterable[Path]) -> Iterator[None]:
     """No page of these files is given up for want of memory or of use; a file system may still drop them.
 
-    Machines that page idle memory out (docs/performance.md, *Pages that go*) do so even with fresh pages,
-    and whoever counts READs would count theirs. No descriptor is held. Raises OSError.
+    Machines that page idle memory out (docs/performance-notes.md, *Pages that go*) do so even with fresh
+    pages, and whoever counts READs would count theirs. No descriptor is held. Raises OSError.
     """
     with contextlib.ExitStack() as mapped:
         for path in paths:

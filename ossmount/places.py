@@ -42,6 +42,14 @@ def is_pipe(path: Place) -> bool:
     return stat.S_ISFIFO(_mode(path))
 
 
+def is_still(descriptor: int, path: Place) -> bool:
+    """Whether the open file is what stands at ``path`` now, neither removed nor replaced. Raises OSError."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))  # noqa: PTH116 - as above
+    except FileNotFoundError:
+        return False
+
+
 def _mode(path: Place) -> int:
     """``st_mode``; 0, the mode of nothing, where none is to be had."""
     try:

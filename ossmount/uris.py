@@ -71,6 +71,11 @@ def shown_uri(uri: str) -> str:
     return f"{scheme}://{'...' if user else ''}{at}{name}{slash}{key}" + ("?..." if mark else "")
 
 
+def shown_object(root: str, key: str) -> str:
+    """The URI of an object for messages and logs, see :func:`shown_uri`."""
+    return shown_uri(join_uri(root, key))
+
+
 def _bucket_and_key(uri: str, scheme: str, rest: str) -> tuple[str, str]:
     bucket, _, key = rest.partition("/")
     if _BUCKET.fullmatch(bucket) is None:

@@ -282,28 +282,33 @@ def pulled_index(uri: str, directory: Path, settings: Settings, report: Report, 
 def _pull(uri: str, pointer: Pointer, path: Path, pool: StorePool, report: Report, parts: Path) -> IndexInfo:
     root, key = _place(uri)
     fetching = _Fetching(pool(root), f"{key}.parts/", parts, uri)
-    with pulling_alone(uri, parts, report), index.reserved(path) as beside:
+    with pulling_alone(uri, parts, report):
         if _has(path, pointer):
             with suppress(IndexFileError):
                 return _verified(path, pointer, uri)
         remove_older(parts, "*", STALE_SECONDS)
-        done = 0
-        with beside.open("xb") as file:
-            for part, name in zip(pointer.parts, _at_once(fetching.fetch, pointer.parts), strict=True):
-                try:
-                    piece = _unpacked(name, part, uri)
-                except FileNotFoundError:  # another pull that has it in common has ended
-                    piece = _unpacked(fetching.fetch(part), part, uri)
-                file.write(piece)
-                done += part.length
-                report(Progress("pulling", done, pointer.size, "bytes"))
-            file.flush()
-            os.fsync(file.fileno())
-        info = _verified(beside, pointer, uri)
-        beside.replace(path)
+        with index.reserved(path) as beside:
+            _assemble(beside, uri, pointer, fetching, report)
+            info = _verified(beside, pointer, uri)
+            beside.replace(path)
         for part in pointer.parts:
             (parts / part.sha256).unlink(missing_ok=True)
     return info
+
+
+def _assemble(path: Path, uri: str, pointer: Pointer, fetching: _Fetching, report: Report) -> None:
+    done = 0
+    with path.open("xb") as file:
+        for part, name in zip(pointer.parts, _at_once(fetching.fetch, pointer.parts), strict=True):
+            try:
+                piece = _unpacked(name, part, uri)
+            except FileNotFoundError:  # another pull that has it in common has ended
+                piece = _unpacked(fetching.fetch(part), part, uri)
+            file.write(piece)
+            done += part.length
+            report(Progress("pulling", done, pointer.size, "bytes"))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _has(path: Path, pointer: Pointer) -> bool:

@@ -19,7 +19,7 @@ from ossmount.config import Settings, StoreSettings
 from ossmount.errors import EmptySource, OssmountError
 from ossmount.model import ObjectId, ObjectInfo
 from ossmount.protocols import ObjectStore, OpenStore
-from ossmount.uris import BUCKET_SCHEMES, FILE_ROOT, join_uri, parse_uri, shown_uri
+from ossmount.uris import BUCKET_SCHEMES, FILE_ROOT, join_uri, parse_uri, shown_object
 
 MAX_SKEW = 600.0
 """Seconds: S3 and OSS refuse signatures 15 minutes off; a third of that is margin."""
@@ -181,7 +181,7 @@ def check_objects(root: str, key: str, open_store: OpenStore) -> Iterator[Findin
 def _list_one(store: ObjectStore, key: str, found: list[ObjectInfo]) -> str:
     if store.uri.startswith("http"):
         found.append(store.head(key))
-        return f"{shown_uri(join_uri(store.uri, key))} is there ({found[0].size:,} bytes)"
+        return f"{shown_object(store.uri, key)} is there ({found[0].size:,} bytes)"
     where = join_uri(store.uri, key)
     for page in store.list(key):
         found.extend(info for info in page.objects() if info.size > 0)
@@ -193,5 +193,5 @@ def _list_one(store: ObjectStore, key: str, found: list[ObjectInfo]) -> str:
 def _read_one(store: ObjectStore, info: ObjectInfo) -> str:
     wanted = min(info.size, SAMPLE)
     target = ObjectId(store.uri, info.key, info.etag, info.size)
-    uri = shown_uri(join_uri(store.uri, info.key))
+    uri = shown_object(store.uri, info.key)
     return f"{len(store.get_range(target, 0, wanted)):,} bytes of {uri} read"

@@ -23,6 +23,7 @@ from ossmount.app.views import parts_of
 from ossmount.config import Settings
 from ossmount.errors import IndexFileError, SettingsError
 from ossmount.index import Change, ChangeKind, LmdbIndex
+from ossmount.places import is_still
 from ossmount.protocols import Report
 
 Note = Callable[[Change], None]
@@ -185,7 +186,7 @@ def _locked(descriptor: int, path: Path) -> bool:
     except OSError:
         pass  # a file system without locks: then nothing tells of another refresh
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
+        return is_still(descriptor, path)
     except OSError:
         return False
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ossmount.model import Progress
+from ossmount.places import is_still
 from ossmount.protocols import Report
 
 
@@ -47,8 +48,7 @@ def _locked(lock: Path, report: Report) -> int | None:
         except BlockingIOError:
             report(Progress("waiting for another pull of it", 0, None, "bytes"))
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-    with suppress(FileNotFoundError):
-        if os.path.samestat(os.fstat(descriptor), lock.stat()):
-            return descriptor
+    if is_still(descriptor, lock):
+        return descriptor
     os.close(descriptor)
     return None

@@ -28,7 +28,7 @@ from ossmount.index import Change, ChangeKind, LmdbIndex
 from ossmount.model import ROOT_INODE, Extent, ObjectId, Progress
 from ossmount.protocols import Report
 from ossmount.stores import StorePool
-from ossmount.uris import join_uri, shown_uri
+from ossmount.uris import shown_object
 
 AT_ONCE = 32
 """Objects read at once under ``--contents``: saturates a network from 1 MiB objects on."""
@@ -110,7 +110,7 @@ def _changed(path: bytes, before: Extent, after: Extent) -> Difference:
         return Difference("etag", path, f"{before.object.etag} in the index, {after.object.etag} now")
     if before == after:
         return Difference("time", path, "written anew; this store has no ETag that tells more")
-    place = shown_uri(join_uri(after.object.store, after.object.key))
+    place = shown_object(after.object.store, after.object.key)
     return Difference("object", path, f"now {place}, {after.length} bytes from {after.offset}")
 
 

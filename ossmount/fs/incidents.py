@@ -20,7 +20,7 @@ from ossmount.errors import (
     StoreUnavailable,
 )
 from ossmount.model import ObjectId
-from ossmount.uris import join_uri, shown_uri
+from ossmount.uris import shown_object
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Incidents:
         if last is not None and now - last < INTERVAL_SECONDS:
             return False
         self._remember(what, now)
-        uri = shown_uri(join_uri(target.store, target.key))
+        uri = shown_object(target.store, target.key)
         log.warning("cannot read %s: %s; %s", uri, error.message, remedy_of(error))
         return True
 

@@ -24,6 +24,7 @@ import xxhash
 from ossmount.errors import IndexDamaged, IndexFileError, IndexVersionError
 from ossmount.index.layout import FORMAT
 from ossmount.index.storage import translated
+from ossmount.places import is_still
 
 _MAGIC = b"OSSMIDX\n"
 _TRAILER = struct.Struct("<8sIIQ16s24x")
@@ -155,9 +156,8 @@ def _reservation(path: Path) -> tuple[int, Path]:
         reservation = path.with_name(Path(name).name)
         with suppress(OSError):  # a file system without locks, where nothing is swept either
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), reservation.stat()):
-                return descriptor, reservation
+        if is_still(descriptor, reservation):
+            return descriptor, reservation
         os.close(descriptor)  # somebody swept it before it was locked
 
 

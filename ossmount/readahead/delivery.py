@@ -27,7 +27,7 @@ from ossmount.readahead.pouring import Buffers, Filled, Pouring
 from ossmount.readahead.shelves import Shelf
 from ossmount.readahead.threads import Executor, Mailbox, ThreadPool
 from ossmount.readahead.transfer import Fetched, Transfer, cut_body
-from ossmount.uris import join_uri, shown_uri
+from ossmount.uris import shown_object
 
 LARGEST_TRANSFER = 1 << 20
 """Bytes of a GET on the loop that comes in one: a larger body is copied for milliseconds, in which nothing
@@ -284,7 +284,7 @@ class Delivery:
             self._mailbox.post(Landing(flight, error, hedge))
         except BaseException as error:  # whatever a client library raises must reach the waiters, panics too
             target = flight.span.object
-            uri = shown_uri(join_uri(target.store, target.key))
+            uri = shown_object(target.store, target.key)
             failed = StoreUnavailable(f"{uri}: {type(error).__name__}: {error}")
             failed.__cause__ = error
             self._mailbox.post(Landing(flight, failed, hedge))

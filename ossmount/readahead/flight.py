@@ -11,7 +11,7 @@ from ossmount.errors import DeadlineExceeded, StoreError
 from ossmount.model import BlockId
 from ossmount.readahead.coalescing import Span
 from ossmount.readahead.transfer import Fetched
-from ossmount.uris import join_uri, shown_uri
+from ossmount.uris import shown_object
 
 KERNEL_ASKS = 2
 """READs for one page before a program gets the error: the kernel's read-ahead, then one for the page alone
@@ -107,7 +107,7 @@ class Flight:
 
 def too_late(block: BlockId, seconds: float) -> DeadlineExceeded:
     """The error of a reader that has waited for ``block`` for its share of the deadline."""
-    uri = shown_uri(join_uri(block.object.store, block.object.key))
+    uri = shown_object(block.object.store, block.object.key)
     return DeadlineExceeded(
         f"{uri}: no answer within {seconds:g} s, half the deadline (the kernel asks twice)",
         "check the network and the endpoint, or raise --read-deadline",

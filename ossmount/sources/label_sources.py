@@ -33,7 +33,7 @@ from ossmount.sources.labels import label_fault
 from ossmount.sources.readers import open_reader
 from ossmount.sources.sizes import SizeFetcher
 from ossmount.sources.text_file import TextFile
-from ossmount.uris import join_uri, shown_uri
+from ossmount.uris import shown_object
 
 MAX_SIDECAR = 16 << 20
 """Bytes of the largest sidecar that is read: a larger one is not the description of one file."""
@@ -209,7 +209,7 @@ class SidecarLabels:
         for root in sorted({place[0] for place in places if place is not None}):
             keys = sorted({place[1] for place in places if place is not None and place[0] == root})
             found |= {(root, key): label for key, label in self._read(root, keys).items()}
-            self._last = shown_uri(join_uri(root, keys[-1]))
+            self._last = shown_object(root, keys[-1])
         self._done += len(batch)
         self._labelled += sum(label is not None for label in found.values())
         report(Progress("labels", self._done, None, "objects"))
@@ -233,7 +233,7 @@ class SidecarLabels:
         for info in infos.values():
             if info.size > MAX_SIDECAR:
                 raise SourceError(
-                    f"{shown_uri(join_uri(root, info.key))} has {info.size} bytes: no sidecar is that large",
+                    f"{shown_object(root, info.key)} has {info.size} bytes: no sidecar is that large",
                     "check the pattern of --label-from",
                 )
         try:
@@ -243,7 +243,7 @@ class SidecarLabels:
         return {info.key: self._label(root, info, texts[info.key]) for info in infos.values()}
 
     def _label(self, root: str, info: ObjectInfo, text: bytes) -> str | None:
-        place = shown_uri(join_uri(root, info.key))
+        place = shown_object(root, info.key)
         try:
             value = self._search(json.loads(text))
         except (ValueError, JMESPathError) as error:

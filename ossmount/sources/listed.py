@@ -18,7 +18,7 @@ from ossmount.protocols import OpenStore, Report
 from ossmount.sources.columns import UNKNOWN_SIZE, Rows
 from ossmount.sources.naming import BaseDirectory, CommonDirectory
 from ossmount.sources.sizes import SizeFetcher
-from ossmount.uris import BUCKET_SCHEMES, SCHEMES, is_uri, join_uri, parse_uri, shown_uri
+from ossmount.uris import BUCKET_SCHEMES, SCHEMES, is_uri, parse_uri, shown_object, shown_uri
 
 WINDOW_ROWS = 250_000
 """Rows held while their sizes are fetched: about 100 MB, and enough keys of one directory together
@@ -260,7 +260,7 @@ def _missing(
             zip(batch.stores, batch.keys, batch.sizes, batch.etags, strict=True)
         ):
             if (size < 0 or not etag) and key not in found[store]:
-                missing.append((first + i, shown_uri(join_uri(store, key))))
+                missing.append((first + i, shown_object(store, key)))
         first += len(batch)
     return missing
 

@@ -16,7 +16,7 @@ from ossmount.sources.listed import ListedObjects
 from ossmount.sources.parsing import Plain
 from ossmount.sources.readers import Hook, TextReader, open_reader
 from ossmount.sources.text_file import TextFile
-from ossmount.uris import join_uri, shown_uri
+from ossmount.uris import shown_object, shown_uri
 
 
 class ManifestSource:
@@ -75,7 +75,7 @@ class ManifestSource:
         for place, line, size in places[1:]:
             if size != places[0].size:
                 first = places[0]
-                uri = shown_uri(join_uri(error.root, error.key))
+                uri = shown_object(error.root, error.key)
                 message = f"{uri} has {size} bytes here and {first.size} in {first.place}:{first.line}"
                 return ManifestError(place, line, message, "keep the row that is right")
         return error

@@ -14,7 +14,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 from urllib.parse import quote
 
 from ossmount.model import ObjectId
-from ossmount.stores.etags import is_weak
+from ossmount.stores.etags import is_weak, wire_etag
 
 Keys = TypeVar("Keys")
 
@@ -103,7 +103,7 @@ def get_request(
     if (etag := target.etag) and not is_weak(etag):
         if not etag.isprintable():
             raise ValueError(f"{etag!r} is no entity tag")
-        asked.append(f'If-Match: "{etag}"')
+        asked.append(f"If-Match: {wire_etag(etag)}")
     whole = start == 0 and length == target.size
     return GetRequest(url, asked, etag, start, length, whole, signing, ca)
 

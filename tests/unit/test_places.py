@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ossmount.places import is_directory, is_file, is_missing, is_pipe
+from ossmount.places import is_directory, is_file, is_missing, is_pipe, is_still
 
 
 @pytest.fixture
@@ -37,3 +37,13 @@ def test_what_stands_there(places: Path, name: str, missing: bool, kind: object)
     path = f"{places}/{name}"
     assert is_missing(path) is missing
     assert [ask for ask in (is_file, is_directory, is_pipe) if ask(path)] == ([kind] if kind else [])
+
+
+def test_an_open_file_that_was_removed_or_replaced_is_another(tmp_path: Path) -> None:
+    place = tmp_path / "x"
+    with place.open("w") as file:
+        assert is_still(file.fileno(), place)
+        place.unlink()
+        assert not is_still(file.fileno(), place)
+        place.touch()
+        assert not is_still(file.fileno(), place)

@@ -225,13 +225,17 @@ def test_threads_share_one_cache(tmp_path: Path) -> None:
     assert cache.statistics().failures == 0
 
 
-def test_segments_are_opened_and_closed_while_others_are_looked_through(tmp_path: Path) -> None:
-    """What another thread does in between happens here at the look at each number."""
-    cache = DiskCache(tmp_path, 40 * MIB)
+def some_segments(directory: Path) -> tuple[OpenSegments, list[int]]:
+    """None of them open, and their numbers."""
+    cache = DiskCache(directory, 40 * MIB)
     for i in range(30):
         put(cache, f"k{i}", MIB)
-    first, *numbers = sorted(cache._folder.live)
-    segments = OpenSegments(cache._folder)
+    return OpenSegments(cache._folder), sorted(cache._folder.live)
+
+
+def test_segments_are_opened_and_closed_while_others_are_looked_through(tmp_path: Path) -> None:
+    """What another thread does in between happens here at the look at each number."""
+    segments, (first, *numbers) = some_segments(tmp_path)
     assert all(segments.find(number) for number in numbers)
 
     class Living(list[int]):
@@ -245,11 +249,7 @@ def test_segments_are_opened_and_closed_while_others_are_looked_through(tmp_path
 
 
 def test_of_too_many_open_segments_the_oldest_is_closed(tmp_path: Path) -> None:
-    cache = DiskCache(tmp_path, 40 * MIB)
-    for i in range(30):
-        put(cache, f"k{i}", MIB)
-    first, *numbers = sorted(cache._folder.live)
-    segments = OpenSegments(cache._folder)
+    segments, (first, *numbers) = some_segments(tmp_path)
     segments._most = len(numbers)
     assert all(segments.find(number) for number in (first, *numbers))
     assert list(segments._files) == numbers

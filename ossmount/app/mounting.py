@@ -17,6 +17,7 @@ from ossmount.app.exporter import close_listener
 from ossmount.app.indexes import ChosenIndex, cache_directory, choose_index
 from ossmount.app.isolation import in_child
 from ossmount.app.logs import say, set_up_logging
+from ossmount.app.mounts import abandon
 from ossmount.app.notify import Service
 from ossmount.app.refreshing import MountRefresh, PinnedIndex
 from ossmount.app.runtime import MountRecord, remove_record
@@ -31,6 +32,7 @@ from ossmount.fuse.mountpoint import (
     check_device,
     check_directory,
     parse_mountpoint,
+    resolve,
 )
 from ossmount.protocols import Report
 from ossmount.stores import Address, import_stores, resolve_addresses
@@ -145,6 +147,8 @@ def prepare(
     place = parse_mountpoint(mountpoint)
     if isinstance(place, Directory):
         check_device()
+        if settings.mount.clean:
+            abandon(resolve(place.path))
         place = check_directory(place.path, clean=settings.mount.clean)
     _check_cache(settings)
     chosen = choose_index(sources, settings, report)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ossmount.app.logs import say
 from ossmount.app.runtime import read_record, remove_record
-from ossmount.fuse.mountpoint import mounts, resolve, unmount
+from ossmount.fuse import kernel_knobs
+from ossmount.fuse.mountpoint import FILESYSTEM_TYPE, is_dead, mounted_at, mounts, resolve, unmount
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class MountStatus:
 def umount(mountpoint: str, lazy: bool = False) -> None:
     """Unmounts ``mountpoint``, live or dead, and waits for its daemon to end. Raises MountpointUnusable."""
     target = resolve(Path(mountpoint))
+    abandon(target)
     unmount(target, lazy)
     record = read_record(str(target))
     if record is None:
@@ -40,18 +42,31 @@ def umount(mountpoint: str, lazy: bool = False) -> None:
         remove_record(str(target))  # of a daemon that was killed and could not do so itself
 
 
+def abandon(target: Path) -> None:
+    """Ends the connection of a mount on ``target`` whose daemon was killed: programs get errors.
+
+    A thread of a killed process that waits in the kernel, for instance in a push, keeps ``/dev/fuse`` open,
+    and so programs waiting for answers that nobody will give; to detach the mount would not end that.
+    """
+    mounted, record = mounted_at(target), read_record(str(target))
+    if mounted is None or mounted.filesystem != FILESYSTEM_TYPE or record is None:
+        return
+    if _wait_for_end(record.supervisor, 0) and is_dead(target):
+        kernel_knobs.abort(mounted.connection)
+
+
 END_SECONDS = 10.0
 """Workers drain in at most a few seconds; who waits longer has a hung store, and is told."""
 
 
-def _wait_for_end(pid: int) -> bool:
-    """Waits until the process has ended; False when it has not after END_SECONDS."""
+def _wait_for_end(pid: int, seconds: float = END_SECONDS) -> bool:
+    """Waits until the process has ended; False when it has not after ``seconds``."""
     try:
         descriptor = os.pidfd_open(pid)
     except OSError:
         return True
     try:
-        readable, _, _ = select.select([descriptor], [], [], END_SECONDS)
+        readable, _, _ = select.select([descriptor], [], [], seconds)
         return bool(readable)
     finally:
         os.close(descriptor)

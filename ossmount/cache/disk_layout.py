@@ -188,6 +188,11 @@ def first_buckets(capacity: int) -> int:
     return buckets
 
 
+def table_crowds(state: State) -> bool:
+    """Whether the table, made for a larger capacity, takes room that is to hold data."""
+    return state.buckets * BUCKET_BYTES > TABLE_SHARE * state.capacity
+
+
 def ghost_entries(capacity: int) -> int:
     """Entries (a power of two, 8 bytes each) of the memory of declined blocks: one per 16 KiB of capacity.
 

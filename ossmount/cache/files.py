@@ -1,4 +1,4 @@
-"""Descriptors and the lock between processes: what the disk cache needs of the operating system.
+"""Directory, descriptors and the lock between processes: what the disk cache needs of the operating system.
 
 No mmap anywhere: a page that cannot be read or a file cut short would be SIGBUS for the whole process, while
 ``pread`` and ``pwrite`` give an error that is a miss, for half a microsecond more.
@@ -9,10 +9,17 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
+
+from ossmount.errors import CacheError
+
+READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+"""What writing fails with where it is not allowed."""
 
 LOCK_PATIENCE = 2.0
 """Seconds to wait for another process: the longest work under the lock (doubling a table) takes less. Who
@@ -41,6 +48,23 @@ class File:
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         close(self.fd)
+
+
+def make_directory(path: Path) -> bool:
+    """Creates the directory (0700); False where that is not allowed but it is there already."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in READ_ONLY or not path.is_dir():
+            raise
+        return False
+    return True
+
+
+def refuse_world_writable(path: Path, directory: File) -> None:
+    """Anyone who can write blocks can feed readers: the checksums prove accidents, not intent."""
+    if os.fstat(directory.fd).st_mode & stat.S_IWOTH:
+        raise CacheError(f"cache directory {path} is writable by everybody", f"run: chmod 0700 {path}")
 
 
 def write_all(fd: int, data: bytes, offset: int) -> None:

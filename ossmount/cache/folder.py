@@ -14,24 +14,28 @@ import errno
 import logging
 import os
 import re
-import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from ossmount.cache import disk_layout as layout
 from ossmount.cache.disk_layout import BUCKET_BYTES, BUCKET_SLOTS, FULL, Segment, State
-from ossmount.cache.files import File, SharedLock, try_lock, write_all
+from ossmount.cache.files import (
+    READ_ONLY,
+    File,
+    SharedLock,
+    make_directory,
+    refuse_world_writable,
+    try_lock,
+    write_all,
+)
 from ossmount.cache.newcomers import Newcomers
 from ossmount.cache.shares import Lease, Pending
 from ossmount.cache.table import Place, Table
-from ossmount.errors import CacheError
 
 _log = logging.getLogger(__name__)
 READ_AHEAD_LIMIT = 64 << 20
 """Bytes of the largest table that is read ahead on opening: a million blocks, half a second of disk."""
-
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class Folder:
@@ -41,9 +45,9 @@ class Folder:
         """Opens or creates ``directory``/blocks-v1. Raises OSError, CacheError."""
         self.path = directory / layout.FOLDER
         self._capacity = capacity
-        self.read_only = not _make(self.path)
+        self.read_only = not make_directory(self.path)
         self._dir = File(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        _refuse_world_writable(self.path, self._dir)
+        refuse_world_writable(self.path, self._dir)
         self.state: State
         self.newcomers: Newcomers | None = None  # stays None where nothing can be put
         self.live: set[int] = set()
@@ -52,7 +56,7 @@ class Folder:
         try:
             self._open_writable()
         except OSError as error:
-            if error.errno not in _READ_ONLY:
+            if error.errno not in READ_ONLY:
                 raise
             self.read_only = True
             self._open_read_only()
@@ -71,6 +75,8 @@ class Folder:
         with self.lock:
             state = self._repaired(self._load_or_none())
             state.capacity = self._capacity
+            if layout.table_crowds(state):
+                self._begin_anew(state)
             self._trim(state)
             self._store(state)
             self._open_table(state)
@@ -329,6 +335,13 @@ class Folder:
             self._evict(state, segment)
         return state.reserved() + wanted <= state.capacity
 
+    def _begin_anew(self, state: State) -> None:
+        """Empties the cache; its table gets the size for the capacity when it is opened next."""
+        _log.info("cache %s: emptied, its table is too large for %d bytes", self.path, state.capacity)
+        for segment in list(state.segments):
+            self._evict(state, segment)
+        state.buckets = layout.first_buckets(state.capacity)
+
     def _trim(self, state: State) -> None:
         """Down to the capacity, if it was lowered. Segments being written stay until they are full."""
         self._make_room(state, 0, -1)
@@ -378,20 +391,3 @@ class Folder:
         self._store(state)
         self.table = Table(file, state.buckets)
         self._remove(old)
-
-
-def _make(path: Path) -> bool:
-    """Creates the directory (0700); False where that is not allowed but it is there already."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        if error.errno not in _READ_ONLY or not path.is_dir():
-            raise
-        return False
-    return True
-
-
-def _refuse_world_writable(path: Path, directory: File) -> None:
-    """Anyone who can write blocks can feed readers: the checksums prove accidents, not intent."""
-    if os.fstat(directory.fd).st_mode & stat.S_IWOTH:
-        raise CacheError(f"cache directory {path} is writable by everybody", f"run: chmod 0700 {path}")

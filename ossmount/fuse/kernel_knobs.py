@@ -72,6 +72,7 @@ def apply(connection: int, settings: MountSettings, sysfs: Path = SYSFS) -> list
 
 def abort(connection: int, sysfs: Path = SYSFS) -> None:
     """Ends the connection, where that is allowed: who waits for an answer gets an error."""
+    _mount_control(sysfs / "fs/fuse/connections")
     Knob(sysfs / "fs/fuse/connections" / str(connection) / "abort", 1).set()
 
 

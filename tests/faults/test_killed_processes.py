@@ -9,16 +9,20 @@ import contextlib
 import errno
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from ossmount.fuse.mountpoint import mounted_at
 from tests.servers.oss_server import OssServer
 from tests.support.buckets import fill_oss, oss_options
 from tests.support.command import CommandMount, Home
 from tests.support.images import expected, image_set
 from tests.support.mounting import children_of, needs_fuse, wait_for
+from tests.support.system_calls import copied_descriptor
 from tests.support.trainer import Trainer
 
 pytestmark = [needs_fuse, pytest.mark.fuse, pytest.mark.server, pytest.mark.torch]
@@ -115,3 +119,39 @@ def test_supervisor_dies(slow_oss: OssServer, home: Home) -> None:
     assert (cleaned.path / "ant" / "000.jpg").read_bytes() == image_set()["ant/000.jpg"]
     cleaned.umount()
     assert home.left_behind() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another process's descriptors are root's to copy")
+@pytest.mark.parametrize("way", ["unmounted", "mounted anew"])
+def test_programs_do_not_wait_for_a_mount_that_was_killed(way: str, home: Home, tmp_path: Path) -> None:
+    """A thread that is left in the kernel keeps the device open; here the test itself does."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_bytes(b"content")
+    mount = home.mount(str(source))
+    connection = waiting_at(mount.path)
+    with copied_descriptor(mount.supervisor(), "/dev/fuse"):
+        for pid in [mount.supervisor(), *home.processes()]:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not home.processes())
+        program = subprocess.Popen(["cat", str(mount.path / "file")], stderr=subprocess.PIPE)
+        try:
+            wait_for(lambda: int(connection.read_text()) > 0)
+            if way == "mounted anew":
+                home.mount("--clean", str(source), at=mount.path).umount()
+            else:
+                ended = home.run("umount", "--lazy", str(mount.path))
+                assert (ended.status, ended.err) == (0, "")
+            assert b"file" in program.communicate(timeout=20)[1]
+            assert program.returncode == 1
+        finally:
+            program.kill()
+            program.communicate()
+    assert home.left_behind() == []
+
+
+def waiting_at(mountpoint: Path) -> Path:
+    """The kernel's count of requests that the mount has not answered."""
+    mounted = mounted_at(mountpoint)
+    assert mounted is not None
+    return Path(f"/sys/fs/fuse/connections/{mounted.connection}/waiting")

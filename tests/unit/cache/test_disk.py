@@ -135,6 +135,21 @@ def test_a_lower_capacity_takes_effect_on_opening(tmp_path: Path) -> None:
     assert any(smaller.get(block(f"k{i}", MIB)) is not None for i in range(40))
 
 
+def test_a_capacity_below_the_table_of_a_large_cache_begins_anew(tmp_path: Path) -> None:
+    large = DiskCache(tmp_path, 64 << 30)
+    put(large, "old", MIB)
+    large.close()
+    other = DiskCache(tmp_path, 64 << 30)
+    tiny = DiskCache(tmp_path, 16 * MIB)
+    for i in range(4):
+        made = put(tiny, f"k{i}", MIB)
+        assert tiny.get(made) == content(f"k{i}", MIB)
+    assert tiny.get(block("old", MIB)) is None
+    assert other.get(block("k3", MIB)) == content("k3", MIB)
+    assert disk_usage(tmp_path) <= 16 * MIB
+    assert len(list(tmp_path.rglob("table-*"))) == 1
+
+
 def test_the_cap_holds_for_a_process_that_opened_with_a_larger_one(tmp_path: Path) -> None:
     larger = DiskCache(tmp_path, 64 << 30)
     DiskCache(tmp_path, 8 * MIB)

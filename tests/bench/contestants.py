@@ -25,6 +25,7 @@ from tests.bench.ground import OSSMOUNT, Ground, clean_environment, reaching
 from tests.bench.nginx_store import NginxStore
 from tests.bench.processes import ProcessTree, daemon
 from tests.support.counters import rested
+from tests.support.host_names import HOSTS, host_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +257,8 @@ class Connector(Contestant):
         """The package, and for OSS a name that only root can make."""
         if importlib.util.find_spec(self.module) is None:
             return f"{self.module} is not installed"
-        if self.scheme == "oss" and not os.access("/etc/hosts", os.W_OK):
-            return "needs <bucket>.oss.test in /etc/hosts, which is not writable"
+        if self.scheme == "oss" and not os.access(HOSTS, os.W_OK):
+            return f"needs <bucket>.oss.test in {HOSTS}, which is not writable"
         return None
 
     @contextlib.contextmanager
@@ -269,18 +270,6 @@ class Connector(Contestant):
             return
         with host_names(f"{bucket}.oss.test", "oss.test"):
             yield Reached(f"oss+http://oss.test:{store.url.rpartition(':')[2]}/{bucket}", options=options)
-
-
-@contextlib.contextmanager
-def host_names(*names: str) -> Iterator[None]:
-    """Lets ``names`` resolve to this machine; its line, and only that, is taken out again."""
-    hosts, line = Path("/etc/hosts"), f"127.0.0.1 {' '.join(names)} # ossmount bench {os.getpid()}\n"
-    with hosts.open("a") as file:
-        file.write(line)
-    try:
-        yield
-    finally:
-        hosts.write_text(hosts.read_text().replace(line, ""))
 
 
 CONTESTANTS: dict[str, Contestant] = {

@@ -22,7 +22,7 @@ from ossmount.errors import (
 from ossmount.model import ObjectId, ObjectInfo
 from ossmount.stores.oss import OssStore
 from tests.servers.oss_server import OssServer
-from tests.servers.oss_server_names import host_names
+from tests.support.host_names import host_names, needs_host_names
 
 pytestmark = pytest.mark.server
 
@@ -255,6 +255,7 @@ def test_many_threads(oss: OssServer, options: dict[str, str]) -> None:
     assert oss.requests == {"GET": 400}
 
 
+@needs_host_names
 @pytest.mark.parametrize("style", ["virtual", "cname"])
 def test_buckets_in_the_host_name(oss: OssServer, options: dict[str, str], style: str) -> None:
     etag = oss.put("bkt", "a//b", b"data")

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from tests.servers.oss_server import OssServer, oss_server
-from tests.servers.oss_server_names import host_names
+from tests.support.host_names import host_names, needs_host_names
 
 pytestmark = pytest.mark.server
 
@@ -120,6 +120,7 @@ for i in range(len(data)):
 """In a process of its own: the connector keeps the interpreter lock while it waits for the server."""
 
 
+@needs_host_names
 @pytest.mark.skipif(
     importlib.util.find_spec("osstorchconnector") is None, reason="osstorchconnector is not installed"
 )

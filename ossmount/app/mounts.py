@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ossmount.app.logs import say
 from ossmount.app.runtime import read_record, remove_record
 from ossmount.fuse import kernel_knobs
-from ossmount.fuse.mountpoint import FILESYSTEM_TYPE, is_dead, mounted_at, mounts, resolve, unmount
+from ossmount.fuse.mountpoint import (
+    FILESYSTEM_TYPE,
+    elsewhere,
+    is_dead,
+    mounted_at,
+    mounts,
+    resolve,
+    unmount,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +40,25 @@ class MountStatus:
 def umount(mountpoint: str, lazy: bool = False) -> None:
     """Unmounts ``mountpoint``, live or dead, and waits for its daemon to end. Raises MountpointUnusable."""
     target = resolve(Path(mountpoint))
+    mounted = mounted_at(target)
     abandon(target)
     unmount(target, lazy)
     record = read_record(str(target))
     if record is None:
         return
     if not _wait_for_end(record.supervisor):
-        say(f"warning: the daemon {record.supervisor} of {target} is still ending", "text")
+        holders = sorted(elsewhere(mounted.connection)) if mounted is not None else []
+        say(f"warning: {_still_ending(record.supervisor, target, holders)}", "text")
     elif read_record(str(target)) == record:
         remove_record(str(target))  # of a daemon that was killed and could not do so itself
+
+
+def _still_ending(supervisor: int, target: Path, holders: Sequence[int]) -> str:
+    why = ""
+    if holders:
+        pids = ", ".join(map(str, holders))
+        why = f": containers that were started meanwhile still have the mount (processes {pids}); end those"
+    return f"the daemon {supervisor} of {target} is still ending{why}"
 
 
 def abandon(target: Path) -> None:

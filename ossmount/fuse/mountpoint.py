@@ -7,6 +7,7 @@ the checks before a mount or ``ossmount umount``.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -97,6 +98,24 @@ def _unescape(field: bytes) -> bytes:
 def mounts() -> list[Mounted]:
     """The ossmount mounts of this mount namespace, live or dead."""
     return [mounted for mounted in all_mounts() if mounted.filesystem == FILESYSTEM_TYPE]
+
+
+def elsewhere(connection: int, proc: Path = Path("/proc")) -> Iterator[int]:
+    """A process of each other mount namespace that has the mount; those of other users only root sees.
+
+    A container that was started while a directory above was mounted into it has a copy of its own, which
+    keeps the mount alive when it is unmounted here.
+    """
+    seen = {(proc / "self/ns/mnt").readlink()}
+    for process in proc.glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            namespace = (process / "ns/mnt").readlink()
+            if namespace in seen:
+                continue
+            seen.add(namespace)
+            mounts_there = all_mounts(process / "mountinfo")
+            if (FILESYSTEM_TYPE, connection) in [(one.filesystem, one.connection) for one in mounts_there]:
+                yield int(process.name)
 
 
 def mounted_at(path: Path) -> Mounted | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from ossmount.errors import MountpointUnusable
-from ossmount.fuse.mountpoint import check_directory, mounts, unmount
+from ossmount.fuse.mountpoint import check_directory, elsewhere, mounts, unmount
 from tests.support.fake_filesystem import content, small_tree
 from tests.support.mounting import (
     Mounted,
@@ -206,6 +206,22 @@ def test_a_live_mount_is_not_mounted_over(mount: Mount) -> None:
     mounted = mount("serve_small", 1)
     with pytest.raises(MountpointUnusable, match="already shows fake://tree"):
         check_directory(mounted.path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a mount namespace of one's own is root's to make")
+def test_who_has_a_copy_of_the_mount_in_a_container_is_found(mount: Mount) -> None:
+    mounted = mount("serve_small", 1)
+    (connection,) = [found.connection for found in mounts() if found.path == mounted.path]
+    container = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 60"]
+    with subprocess.Popen(container, stdout=subprocess.PIPE) as copy:
+        try:
+            assert copy.stdout is not None
+            copy.stdout.readline()
+            found = list(elsewhere(connection))
+            assert copy.pid in found
+            assert not {os.getpid(), mounted.supervisor.pid, *mounted.children()} & set(found)
+        finally:
+            copy.kill()
 
 
 def test_unmount_of_a_busy_mount_says_so_and_lazy_detaches_it(mount: Mount) -> None:

@@ -127,7 +127,8 @@ JOINED = {"a/1.jpg": "cat", "b/2.jpg": "dog", "b/3.jpg": None}
         (
             "lines.jsonl.gz",
             gzip.compress(
-                b'{"file_name": "1.jpg", "label": "cat"}\n{"file_name": "2.jpg", "label": "dog"}\n'
+                b'{"file_name": "1.jpg", "label": "cat"}\n{"file_name": "2.jpg", "label": "dog"}\n',
+                mtime=0,  # a test's name holds its parameters, and every process must give it the same
             ),
             "",
         ),

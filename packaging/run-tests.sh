@@ -33,8 +33,8 @@ trap 'exit 143' TERM
 
 export TMPDIR=$scratch XDG_CACHE_HOME=$scratch/cache
 status=0
-# All of them: what needs no mount runs beside the mounts (tests/conftest.py). Some: in this process.
-[ $# -gt 0 ] || set -- --numprocesses 2 --dist loadgroup
+# All of them: what needs no mount runs beside the mounts (tests/support/lanes.py). Some: in this process.
+[ $# -gt 0 ] || set -- --numprocesses 2 --dist loadscope
 timeout --kill-after=30 "${TEST_LIMIT:-2700}" .venv/bin/python -m pytest -q -ra "$@" </dev/null || status=$?
 case $status in
     5) echo "tests: nothing to run" ; exit 0 ;;

@@ -10,8 +10,8 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
@@ -40,14 +40,14 @@ def host_names(*names: str, hosts: Path = HOSTS) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(hosts: Path) -> Iterator[BinaryIO]:
+def _alone(hosts: Path) -> Iterator[FileIO]:
     """The file, unbuffered, while no other test changes it."""
     with hosts.open("r+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield file  # type: ignore[misc] # a FileIO reads and writes bytes, too
+        yield file
 
 
-def _take_out(file: BinaryIO, line: bytes) -> None:
+def _take_out(file: FileIO, line: bytes) -> None:
     """What stands before the line is not written anew, so that no reader misses it."""
     content = file.read()
     at = content.find(line)

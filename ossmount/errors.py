@@ -185,6 +185,10 @@ class StaleInode(NoSuchEntry):
     """No such inode number: one of a generation that is gone. The kernel then looks up the name anew."""
 
 
+class NameTooLong(FileSystemError):
+    """A name that no file system of Linux may hold."""
+
+
 class NotADirectory(FileSystemError):
     """A directory operation on a file."""
 

@@ -56,6 +56,13 @@ def read_directory(directory: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
     return count
 
 
+def trim_heap() -> None:
+    """``malloc_trim(3)``: gives the system what this process has freed, where libc has such a call."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
+
+
 def die_with_parent(parent: int, signum: signal.Signals = signal.SIGKILL) -> None:
     """Has the kernel send ``signum`` when the parent ``parent`` ends (``PR_SET_PDEATHSIG``, prctl(2)).
 

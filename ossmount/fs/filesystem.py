@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any, Protocol
 
-from ossmount.errors import NoSuchEntry, StoreError
+from ossmount.errors import NameTooLong, NoSuchEntry, StoreError
 from ossmount.fs.incidents import Incidents
 from ossmount.fs.xattrs import xattr_of, xattrs_of
 from ossmount.histogram import Histogram
-from ossmount.model import Attributes, BlockId, Child, Extent, IndexInfo, Kind, Listing
+from ossmount.model import NAME_MAX, Attributes, BlockId, Child, Extent, IndexInfo, Kind, Listing
 from ossmount.protocols import Index
 
 REMEMBERED_REMAINDERS = 1024
@@ -146,8 +146,10 @@ class FileSystem:
         return {**asdict(self._counts), "read_latency": self._seconds.statistics()}
 
     def lookup(self, parent: int, name: bytes) -> Attributes:
-        """The child of that name. Raises NoSuchEntry, NotADirectory."""
+        """The child of that name. Raises NoSuchEntry, NotADirectory, NameTooLong."""
         self._counts.lookups += 1
+        if len(name) > NAME_MAX:  # the kernel leaves this to us
+            raise NameTooLong(f"a name of {len(name)} bytes in inode {parent}")
         found = self._index.lookup(parent, name)
         if found is None:
             raise NoSuchEntry(f"no {name!r} in inode {parent}")

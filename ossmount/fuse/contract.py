@@ -33,7 +33,7 @@ class ServedFileSystem(Protocol):
     """
 
     def lookup(self, parent: int, name: bytes) -> Attributes:
-        """Raises NoSuchEntry, NotADirectory."""
+        """Raises NoSuchEntry, NotADirectory, NameTooLong."""
         ...
 
     def attributes(self, ino: int) -> Attributes:

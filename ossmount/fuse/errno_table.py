@@ -14,6 +14,7 @@ ERRNOS: dict[type[BaseException], int] = {
     errors.NoSuchEntry: errno.ENOENT,
     # ESTALE and not ENOENT: the kernel then looks up the whole path again, and programs see nothing.
     errors.StaleInode: errno.ESTALE,
+    errors.NameTooLong: errno.ENAMETOOLONG,
     errors.NotADirectory: errno.ENOTDIR,
     errors.IsADirectory: errno.EISDIR,
     errors.NoSuchAttribute: errno.ENODATA,
@@ -31,7 +32,9 @@ ERRNOS: dict[type[BaseException], int] = {
 UNKNOWN = errno.EIO
 """What a bug in this program looks like to others."""
 
-ORDINARY = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENODATA, errno.EROFS})
+ORDINARY = frozenset(
+    {errno.ENOENT, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ENODATA, errno.EROFS}
+)
 """Answers of a healthy file system: never logged."""
 
 

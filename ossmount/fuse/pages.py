@@ -105,8 +105,10 @@ class Pusher:
         while (item := self._queue.get()) is not None and not self._dropping:
             stored = push(*item)
             self._counts["stored" if stored else "refused"] += 1
+            size = len(item[2])
+            del item  # while the thread waits, its memory must not wait with it
             with self._lock:
-                self._queued -= len(item[2])
+                self._queued -= size
 
 
 class _Counts:

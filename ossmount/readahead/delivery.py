@@ -27,6 +27,7 @@ from ossmount.readahead.pouring import Buffers, Filled, Pouring
 from ossmount.readahead.shelves import Shelf
 from ossmount.readahead.threads import Executor, Mailbox, ThreadPool
 from ossmount.readahead.transfer import Fetched, Transfer, cut_body
+from ossmount.system_calls import trim_heap
 from ossmount.uris import shown_object
 
 LARGEST_TRANSFER = 1 << 20
@@ -162,8 +163,9 @@ class Delivery:
         return has
 
     def rest(self) -> None:
-        """Nothing is under way: memory for it is given back."""
+        """Nothing is under way: memory for it is given back. What threads have freed, malloc would keep."""
         self._buffers.rest()
+        self._ahead.submit(trim_heap)  # tens of milliseconds for some hundred megabytes
 
     def close(self) -> None:
         """Lets the threads end. Flights that are under way are not waited for."""

@@ -124,6 +124,7 @@ class Keeper:
         while batch := self._next():
             self._put(batch)
             size = sum(kept.size for kept in batch)
+            del batch  # while the thread waits, their memory must not wait with it
             with self._lock:
                 self._queued -= size
             if size < BYTES_AT_ONCE and not self._closed.is_set():

@@ -68,6 +68,7 @@ class ThreadPool:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            del job  # while the thread waits, it must not keep what the job has fetched
             with self._lock:
                 self._waiting += 1
 

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ossmount.config import ReadaheadSettings
-from ossmount.errors import IsADirectory, NoSuchAttribute, NoSuchEntry, NotADirectory, ObjectChanged
+from ossmount.errors import (
+    IsADirectory,
+    NameTooLong,
+    NoSuchAttribute,
+    NoSuchEntry,
+    NotADirectory,
+    ObjectChanged,
+)
 from ossmount.fs import FileSystem
 from ossmount.fs.filesystem import ALL_AGAIN
 from ossmount.model import ROOT_INODE, Entry, Extent, Kind, ObjectId
@@ -87,6 +94,15 @@ async def test_names_lead_to_attributes() -> None:
         world.fs.lookup(first.ino, b"x")
     with pytest.raises(NoSuchEntry):
         world.fs.attributes(999)
+
+
+@pytest.mark.trio
+async def test_a_name_that_no_file_can_have_is_told_from_one_that_none_has() -> None:
+    fs = World().fs
+    with pytest.raises(NoSuchEntry):
+        fs.lookup(ROOT_INODE, b"n" * 255)
+    with pytest.raises(NameTooLong):
+        fs.lookup(ROOT_INODE, b"n" * 256)
 
 
 @pytest.mark.trio

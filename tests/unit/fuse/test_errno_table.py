@@ -19,6 +19,7 @@ TREE = [
     ("cls", "code"),
     [
         (errors.NoSuchEntry, errno.ENOENT),
+        (errors.NameTooLong, errno.ENAMETOOLONG),
         (errors.NotADirectory, errno.ENOTDIR),
         (errors.IsADirectory, errno.EISDIR),
         (errors.NoSuchAttribute, errno.ENODATA),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from pathlib import Path
+from typing import cast
 
 import pyfuse3
 import pytest
@@ -66,6 +67,26 @@ def test_a_pusher_pushes_in_order_and_finishes_at_close(kernel: Kernel) -> None:
     pusher.close(timeout=5)
     assert [ino for ino, _, _ in kernel.stored] == [0, 1, 2, 3, 4]
     assert pusher.statistics() == {"stored": 5, "refused": 0, "dropped": 0}
+
+
+class Body(bytearray):
+    """Tells when nobody refers to it any more."""
+
+    freed: threading.Event
+
+    def __del__(self) -> None:
+        self.freed.set()
+
+
+def test_a_pusher_does_not_hold_what_it_has_pushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "push", lambda ino, offset, data: True)
+    pusher = Pusher()
+    body = Body(b"data")
+    freed = body.freed = threading.Event()
+    assert pusher.push_nowait(1, 0, cast("bytes", body))
+    del body
+    assert freed.wait(5)
+    pusher.close(timeout=5)
 
 
 def test_a_pusher_drops_what_is_too_much(kernel: Kernel) -> None:

@@ -18,7 +18,7 @@ from ossmount.errors import ObjectChanged
 from ossmount.model import BlockId, Extent, ObjectId
 from ossmount.protocols import BlockCache, Sink
 from ossmount.readahead import delivery
-from ossmount.readahead.delivery import LARGEST_TRANSFER
+from ossmount.readahead.delivery import LARGEST_TRANSFER, Delivery
 from ossmount.readahead.fetcher import Fetcher
 from ossmount.readahead.threads import Executor
 from ossmount.readahead.window import blocks_of
@@ -379,3 +379,16 @@ async def _work_off(executor: ManualExecutor) -> None:
     while True:
         executor.run_all()
         await trio.lowlevel.checkpoint()
+
+
+async def test_what_rests_gives_back_what_its_threads_have_freed(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trimmed: list[bool] = []
+    monkeypatch.setattr(delivery, "trim_heap", lambda: trimmed.append(True))
+    executor = ManualExecutor()
+    resting = Delivery(opener(store), NullCache(), ReadaheadSettings(), print, executor=executor)
+    resting.rest()
+    assert not trimmed  # it may take tens of milliseconds: not on the loop
+    executor.run_all()
+    assert trimmed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 import pytest
 
@@ -47,6 +48,32 @@ def test_what_waits_is_put_together() -> None:
     keeper.close(20)
     assert cache.batches == [1, 32, 8]
     assert len(cache.blocks) == 41
+
+
+class Body(bytearray):
+    """Tells when nobody refers to it any more."""
+
+    freed: threading.Event
+
+    def __del__(self) -> None:
+        self.freed.set()
+
+
+class ForgetfulCache(DictCache):
+    """Keeps nothing."""
+
+    def put(self, block: BlockId, data: bytes) -> None:
+        pass
+
+
+def test_what_was_put_is_not_held_while_nothing_is_to_be_put() -> None:
+    keeper = Keeper(ForgetfulCache())
+    body = Body(10)
+    freed = body.freed = threading.Event()
+    keeper.keep([(block("a"), cast("bytes", body))])
+    del body
+    assert freed.wait(5)
+    keeper.close(20)
 
 
 def test_done_is_called_after_the_put() -> None:

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, BinaryIO, Protocol
 
 from ossmount.errors import ManifestError, OssmountError, SettingsError
-from ossmount.sources.arrow_csv import read_table
+from ossmount.sources.arrow_csv import is_well_quoted, read_table
 from ossmount.sources.columns import BATCH_ROWS, KEY_NAMES, Rows
 from ossmount.sources.parquet import MAGIC, ParquetReader
 from ossmount.sources.parsing import Form, Plain, Row, detect_form, read_lines, read_rows, row_of
@@ -80,7 +80,8 @@ class TextReader:
     def rows(self, file: TextFile) -> Iterator[Rows]:
         """Tables by the fast reader; where it stumbles, the row parser says where and what."""
         with file.open() as stream:
-            if isinstance(self.form, Plain):
+            if isinstance(self.form, Plain) or not is_well_quoted(stream, self.form.delimiter):
+                stream.seek(0)
                 yield from _in_batches(row for _, row in read_rows(stream, self.form, file.place))
                 return
             try:

@@ -135,6 +135,14 @@ def test_nothing_in_it(tmp_path: Path, store: MemoryStore, text: str) -> None:
         ("key,mtime\na,1\nb,noon\n", 3, "ISO 8601"),
         ('key,size\na,1\n"b,2\nc,3\n', 3, "end of data"),
         ("key,size\na,99999999999999999999\n", 2, "too large"),
+        ('key,size,label\na,1,"dog\nb,2,cat\nc,3,cat\n', 2, "end of data"),
+        ('key,size,label\na,1,"dog\nb,2,"cat\n', 2, "expected after"),
+        ('key\n"a"b\n', 2, "expected after"),
+        ("key\na\rb\n", 2, "new-line"),
+        ("key,size\na,0x10\n", 2, "not a number"),
+        ("key,size\na,1_0\n", 2, "not a number"),
+        ("key,mtime\na,99999999999999999999\n", 2, "years 1 to 9999"),
+        ("key,mtime\na," + "9" * 5000 + "\n", 2, "neither seconds"),
     ],
 )
 def test_errors_of_tables_name_the_line(

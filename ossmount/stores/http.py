@@ -54,6 +54,7 @@ _SKIP_CHUNK = 1 << 20
 _UNSATISFIABLE = 416
 
 
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _ODD = re.compile(r"[^A-Za-z0-9/._~?&=+:,;@!$'()*-]")
 """What urllib3 encodes, or may keep because it is encoded already."""
 
@@ -82,7 +83,7 @@ class HttpStore:
         if answer.status >= 300:
             raise self._refused(answer.status, key)
         size = answer.headers.get("content-length", "")
-        if not size.isdigit():
+        if _LENGTH.fullmatch(size) is None:
             raise StoreError(f"{self._shown(key)}: the server tells no size", "give the size in the manifest")
         modified = answer.headers.get("last-modified", "")
         return ObjectInfo(key, int(size), identity(answer.headers), _nanoseconds(modified))

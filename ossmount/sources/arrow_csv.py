@@ -8,15 +8,55 @@ is wrong (ValueError); the row parser then says where and what.
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from ossmount.sources.columns import UNKNOWN_SIZE, Rows, clean_etag, parse_mtime
+from ossmount.sources.columns import (
+    EARLIEST_SECOND,
+    LATEST_SECOND,
+    UNKNOWN_SIZE,
+    Rows,
+    clean_etag,
+    parse_mtime,
+)
 from ossmount.sources.labels import label_fault
 from ossmount.sources.parsing import Table
 
 _BLOCK = 1 << 20
 """Bytes parsed at once: some ten thousand rows, which is also the size of the batches."""
+
+
+def is_well_quoted(stream: BinaryIO, delimiter: str) -> bool:
+    """Whether every quoted cell begins and ends with its cell, and every line with a newline.
+
+    Where it is not so, Arrow says nothing: a quote that is never closed makes one cell of all rows behind
+    it. The row parser refuses that, and takes a quote within a cell that is not quoted for what it is.
+    """
+    ends = re.escape(delimiter.encode())
+    odd = re.compile(rb'"(?:(?<=[^%b\n"]")|(?=[^%b\r\n"]))|\r(?=[^\n])' % (ends, ends))
+    quoted, last = False, b"\n"
+    while chunk := stream.read(_BLOCK):
+        if quoted or b'"' in chunk or b"\r" in chunk or last in b'"\r':
+            outside, quoted = _without_cells(chunk, quoted)
+            if odd.search(last + outside):
+                return False
+            last = (last + outside)[-1:]
+        else:
+            last = chunk[-1:]
+    return not quoted
+
+
+def _without_cells(text: bytes, quoted: bool) -> tuple[bytes, bool]:
+    """What is outside of quotes, with one quote for each cell in them, and whether it ends in such a cell.
+
+    ``quoted``: it begins in one, whose quote was given before. A doubled quote is two cells side by side.
+    """
+    parts = text.split(b'"')
+    ends_quoted = quoted is (len(parts) % 2 == 1)
+    begins_another = ends_quoted and (len(parts) > 1 or not quoted)
+    outside = b'"'.join(parts[1::2] if quoted else parts[::2])
+    return outside + b'"' if begins_another else outside, ends_quoted
 
 
 def read_table(stream: BinaryIO, form: Table) -> Iterator[Rows]:
@@ -39,7 +79,7 @@ def table_batches(stream: BinaryIO, form: Table) -> Iterator[Any]:
     # Columns that are not read have no name; Arrow wants one.
     names = [name or f"\0{position}" for position, name in enumerate(form.columns)]
     known = [name for name in form.columns if name]
-    types = {name: pa.int64() if name == "size" else pa.string() for name in known}
+    types = dict.fromkeys(known, pa.string())
     reader = pa_csv.open_csv(
         _native(stream),
         pa_csv.ReadOptions(
@@ -53,6 +93,17 @@ def table_batches(stream: BinaryIO, form: Table) -> Iterator[Any]:
     for batch in reader:
         if batch.num_rows:
             yield batch
+
+
+def whole_numbers(texts: Any) -> Any:
+    """A column of texts as 64-bit numbers, null where empty. Raises ValueError, also for Arrow's ``0x1f``."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = pc.ascii_trim(texts, " ")
+    if pc.any(pc.match_substring(texts, "x", ignore_case=True)).as_py():
+        raise ValueError("a number is not decimal")
+    return pc.if_else(pc.equal(texts, ""), None, texts).cast(pa.int64())
 
 
 def _native(stream: BinaryIO) -> Any:
@@ -91,7 +142,11 @@ def _texts(batch: Any, name: str) -> list[str]:
 
 
 def _sizes(batch: Any) -> list[int]:
+    import pyarrow as pa
+
     column = batch.column("size")
+    if pa.types.is_string(column.type):
+        column = whole_numbers(column)
     sizes: list[int] = column.fill_null(UNKNOWN_SIZE).to_numpy().tolist()
     # What is unknown is exactly what is null; any other negative number is an error.
     if min(sizes) < 0 and sum(size < 0 for size in sizes) != column.null_count:
@@ -123,9 +178,11 @@ def _mtimes(batch: Any) -> list[int]:
         times: list[int] = column.cast(pa.timestamp("ns")).cast(pa.int64()).fill_null(0).to_numpy().tolist()
         return times
     try:
-        seconds: list[int] = column.cast(pa.int64()).to_numpy().tolist()
-    except pa.ArrowInvalid:
+        seconds: list[int] = whole_numbers(column).fill_null(0).to_numpy().tolist()
+    except ValueError:
         # Times repeat (exports write one time for many rows), so each is parsed once.
         known = {text: parse_mtime(text) for text in set(_texts(batch, "mtime"))}
         return [known[text] for text in _texts(batch, "mtime")]
+    if max(seconds) > LATEST_SECOND or min(seconds) < EARLIEST_SECOND:
+        raise ValueError("a time is out of range")
     return [second * 1_000_000_000 for second in seconds]

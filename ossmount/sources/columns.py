@@ -26,7 +26,11 @@ BATCH_ROWS = 16_384
 """Rows per batch: some megabytes, and enough that the cost per batch disappears."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_WHOLE = re.compile(r"-?[0-9]{1,30}")
+_NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
+
+EARLIEST_SECOND, LATEST_SECOND = -62_135_596_800, 253_402_300_799
+"""Since 1970, of the years 1 to 9999: what ISO 8601 can write and the index holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +110,12 @@ def choose_columns(names: Sequence[str], mapping: Mapping[str, str], place: str)
 
 def parse_count(text: str) -> int:
     """A size in bytes; "" is UNKNOWN_SIZE. Raises ValueError with the reason."""
+    text = text.strip(" ")
     if not text:
         return UNKNOWN_SIZE
-    try:
-        size = int(text)
-    except ValueError:
-        raise ValueError(f"the size {text!r} is not a number of bytes") from None
+    if _WHOLE.fullmatch(text) is None:
+        raise ValueError(f"the size {_short(text)} is not a number of bytes")
+    size = int(text)
     if not 0 <= size < 1 << 63:
         raise ValueError(f"the size {text!r} is {'negative' if size < 0 else 'too large'}")
     return size
@@ -122,18 +126,27 @@ def parse_mtime(text: str) -> int:
 
     "" is 0. Raises ValueError with the reason.
     """
+    text = text.strip(" ")
     if not text:
         return 0
     if _NUMBER.fullmatch(text):
-        return int(Decimal(text) * 1_000_000_000)
+        seconds = Decimal(text)
+        if not EARLIEST_SECOND <= seconds <= LATEST_SECOND:
+            raise ValueError(f"the mtime {text!r} is not within the years 1 to 9999")
+        return int(seconds * 1_000_000_000)
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"the mtime {text!r} is neither seconds since 1970 nor ISO 8601") from None
+        raise ValueError(f"the mtime {_short(text)} is neither seconds since 1970 nor ISO 8601") from None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
     since = when - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
+
+
+def _short(text: str) -> str:
+    """A cell for a message of one line."""
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
 
 
 def clean_etag(text: str) -> str:

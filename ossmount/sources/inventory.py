@@ -9,7 +9,6 @@ Old versions and delete markers are left out. Keys are URL-encoded in CSV parts 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from ossmount.places import is_missing
 from ossmount.protocols import OpenStore
 from ossmount.sources.arrow_csv import rows_of, table_batches
 from ossmount.sources.columns import Rows
+from ossmount.sources.json_text import read_json
 from ossmount.sources.parquet import checked_rows, parquet_batches
 from ossmount.sources.parsing import Table, read_rows
 from ossmount.sources.text_file import TextFile
@@ -110,7 +110,7 @@ def open_inventory(file: TextFile, open_store: OpenStore, base_uri: str | None) 
             return None
         text = head + stream.read(_LARGEST)
     try:
-        manifest = json.loads(text) if b'"fileSchema"' in text else None
+        manifest = read_json(text) if b'"fileSchema"' in text else None
     except ValueError:
         return None
     if not isinstance(manifest, dict) or not {"files", "fileFormat", "sourceBucket"} <= manifest.keys():

@@ -29,6 +29,7 @@ from ossmount.errors import ManifestError, SettingsError, SourceError, StoreErro
 from ossmount.model import EntryBatch, ObjectInfo, Progress
 from ossmount.protocols import OpenStore, Report, Source
 from ossmount.sources.columns import parse_columns
+from ossmount.sources.json_text import read_json
 from ossmount.sources.labels import label_fault
 from ossmount.sources.readers import open_reader
 from ossmount.sources.sizes import SizeFetcher
@@ -245,7 +246,7 @@ class SidecarLabels:
     def _label(self, root: str, info: ObjectInfo, text: bytes) -> str | None:
         place = shown_object(root, info.key)
         try:
-            value = self._search(json.loads(text))
+            value = self._search(read_json(text))
         except (ValueError, JMESPathError) as error:
             raise SourceError(f"{place}: {error}", "correct the sidecar or the JMESPath") from error
         if value is None:

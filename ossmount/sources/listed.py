@@ -24,6 +24,10 @@ WINDOW_ROWS = 250_000
 """Rows held while their sizes are fetched: about 100 MB, and enough keys of one directory together
 that LIST pays even for a shuffled manifest."""
 
+LONGEST_PATH = 8192
+"""Bytes of a path in the tree. Keys have 1,024 at most, local paths 4,096, and web servers refuse longer
+URLs; a path of a megabyte could say half a million directories."""
+
 _NAMED = 3
 """Missing objects named in an error; more would not fit a line."""
 
@@ -106,6 +110,7 @@ class ListedObjects:
         for rows in self.rows():
             count = len(rows)
             stores, keys, paths = self._identities(rows, naming)
+            self._check_paths(rows.first, paths)
             yield EntryBatch(
                 paths=paths,
                 stores=stores,
@@ -114,6 +119,16 @@ class ListedObjects:
                 etags=rows.etags if rows.etags is not None else [""] * count,
                 mtimes_ns=rows.mtimes_ns if rows.mtimes_ns is not None else [0] * count,
                 labels=rows.labels,
+            )
+
+    def _check_paths(self, first: int, paths: Sequence[bytes]) -> None:
+        if max(map(len, paths), default=0) > LONGEST_PATH:
+            number, path = next((i, path) for i, path in enumerate(paths, first) if len(path) > LONGEST_PATH)
+            raise ManifestError(
+                *self.where(number),
+                f"the path {path[:40].decode('utf-8', 'replace')!r}… has {len(path)} bytes, the limit is"
+                f" {LONGEST_PATH}",
+                "is this a list of objects?",
             )
 
     def _identities(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from ossmount.errors import ManifestError, SourceError
-from ossmount.sources.arrow_csv import rows_of
+from ossmount.sources.arrow_csv import rows_of, whole_numbers
 from ossmount.sources.columns import BATCH_ROWS, Rows, choose_columns
 from ossmount.sources.parsing import row_of
 from ossmount.sources.text_file import TextFile
@@ -64,7 +64,7 @@ def parquet_batches(stream: BinaryIO, place: str, choose: Choose) -> Iterator[An
         known = {own: name for own, name in zip(names, choose(names), strict=True) if name}
         for batch in table.iter_batches(BATCH_ROWS, columns=list(known), use_threads=False):
             yield _normalised(batch, known, place)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the latter: names of columns
         reason = str(error).splitlines()[0]
         raise SourceError(f"{place}: damaged Parquet file: {reason}", "copy or write it again") from error
 
@@ -78,12 +78,12 @@ def _normalised(batch: Any, known: Mapping[str, str], place: str) -> Any:
         column, name = batch.column(own), known[own]
         try:
             if name == "size":
-                columns[name] = column.cast(pa.int64())
+                columns[name] = _numbers(column)
             elif name == "mtime" and pa.types.is_timestamp(column.type):
                 columns[name] = column
             else:
                 columns[name] = column.cast(pa.string()).fill_null("")
-        except pa.ArrowException as error:
+        except (pa.ArrowException, ValueError) as error:
             raise ManifestError(
                 place,
                 1,
@@ -93,17 +93,33 @@ def _normalised(batch: Any, known: Mapping[str, str], place: str) -> Any:
     return pa.RecordBatch.from_pydict(columns)
 
 
+def _numbers(column: Any) -> Any:
+    """Sizes as 64-bit numbers. Raises ValueError and ArrowException."""
+    import pyarrow as pa
+
+    if pa.types.is_boolean(column.type):
+        raise ValueError("truth values are no sizes")
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return whole_numbers(column.cast(pa.string()).fill_null(""))
+    return column.cast(pa.int64())
+
+
 def checked_rows(first: int, batch: Any, place: str) -> Rows:
     """The batch as rows. Raises ManifestError with the row, from 1, of a bad cell."""
+    import pyarrow as pa
+
     try:
         return rows_of(first, batch)
-    except ValueError as error:
-        for number, row in enumerate(batch.to_pylist(), first + 1):
-            texts = {name: "" if cell is None else str(cell) for name, cell in row.items()}
+    except (ValueError, pa.ArrowException) as error:
+        # Times are left out: Python has none for those of odd zones, of nanoseconds, or of other eras.
+        timed = [name for name in batch.schema.names if pa.types.is_timestamp(batch.schema.field(name).type)]
+        cells = batch.drop_columns(timed)
+        for position in range(batch.num_rows):
             try:
-                row_of(texts)
+                (row,) = cells.slice(position, 1).to_pylist()
+                row_of({name: "" if cell is None else str(cell) for name, cell in row.items()})
             except ValueError as precise:
-                raise ManifestError(place, number, str(precise), "correct the row") from precise
+                raise ManifestError(place, first + position + 1, str(precise), "correct the row") from precise
         raise ManifestError(
             place, first + 1, f"at or after this row: {error}", "correct the table"
         ) from error

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
@@ -39,6 +39,8 @@ from ossmount.sources.labels import label_fault, text_fault
 
 _BOM = b"\xef\xbb\xbf"
 _CHUNK = 1 << 20
+LONGEST_LINE = 64 << 20
+"""Bytes of a line: it is held in memory, several times over, and a megabyte of gzip may say gigabytes."""
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"(?: +(.*))?', re.DOTALL)
 
 
@@ -141,9 +143,12 @@ def read_rows(stream: BinaryIO, form: Form, place: str) -> Iterator[tuple[int, R
     return _table_rows(stream, form, place)
 
 
-def _lines(stream: Iterable[bytes], place: str) -> Iterator[str]:
+def _lines(stream: BinaryIO, place: str) -> Iterator[str]:
     """Decoded lines with their ends. Raises ManifestError."""
-    for number, raw in enumerate(stream, 1):
+    for number, raw in enumerate(iter(lambda: stream.readline(LONGEST_LINE + 1), b""), 1):
+        if len(raw) > LONGEST_LINE:
+            reason = f"the line has more than {LONGEST_LINE >> 20} MiB"
+            raise ManifestError(place, number, reason, "is this a list of objects?")
         line = raw.removeprefix(_BOM) if number == 1 else raw
         try:
             text = line.decode()

@@ -13,8 +13,9 @@ from itertools import islice
 from typing import Any, BinaryIO, Protocol
 
 from ossmount.errors import ManifestError, OssmountError, SettingsError
-from ossmount.sources.arrow_csv import read_table
+from ossmount.sources.arrow_csv import is_well_quoted, read_table
 from ossmount.sources.columns import BATCH_ROWS, KEY_NAMES, Rows
+from ossmount.sources.json_text import read_json
 from ossmount.sources.parquet import MAGIC, ParquetReader
 from ossmount.sources.parsing import Form, Plain, Row, detect_form, read_lines, read_rows, row_of
 from ossmount.sources.text_file import TextFile
@@ -66,7 +67,7 @@ def _is_json_object(line: bytes) -> bool:
     if not line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{"):
         return False
     try:
-        return isinstance(json.loads(line.decode("utf-8-sig")), dict)
+        return isinstance(read_json(line.decode("utf-8-sig")), dict)
     except ValueError:
         return False
 
@@ -80,7 +81,8 @@ class TextReader:
     def rows(self, file: TextFile) -> Iterator[Rows]:
         """Tables by the fast reader; where it stumbles, the row parser says where and what."""
         with file.open() as stream:
-            if isinstance(self.form, Plain):
+            if isinstance(self.form, Plain) or not is_well_quoted(stream, self.form.delimiter):
+                stream.seek(0)
                 yield from _in_batches(row for _, row in read_rows(stream, self.form, file.place))
                 return
             try:
@@ -123,7 +125,7 @@ class JsonLinesReader:
         with file.open() as stream:
             for number, line in read_lines(stream, file.place):
                 try:
-                    yield number, self._row(json.loads(line))
+                    yield number, self._row(read_json(line))
                 except ValueError as error:
                     raise ManifestError(file.place, number, str(error), "correct the row") from error
 

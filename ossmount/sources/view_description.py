@@ -21,6 +21,7 @@ from typing import Any
 from ossmount.config import ViewSettings, join_words
 from ossmount.errors import SettingsError
 from ossmount.sources.globs import compile_globs
+from ossmount.sources.json_text import read_json
 from ossmount.sources.labels import label_fault
 
 VERSION = 1
@@ -142,7 +143,7 @@ def split_words(text: str | None) -> tuple[str, ...]:
 def parse_view(text: str, place: str) -> ViewDescription:
     """The view that ``text`` describes; ``place`` is named in errors. Raises SettingsError."""
     try:
-        members = json.loads(text)
+        members = read_json(text)
     except ValueError as error:
         raise SettingsError(
             f"{place} is not a view: {error}", "make one with 'ossmount view create'"

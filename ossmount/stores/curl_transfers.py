@@ -122,6 +122,7 @@ class _Transfer:
 
     def __init__(self, settings: StoreSettings, proxy: str | None) -> None:
         self._proxy = proxy
+        self._timeout = settings.request_timeout
         self.curl = curl = new_handle(settings, RECEIVE_BYTES)
         self._body: list[bytes] = []
         self._headers: list[bytes] = []
@@ -137,6 +138,7 @@ class _Transfer:
         curl.setopt(pycurl.URL, request.url)
         curl.setopt(pycurl.HTTPHEADER, request.headers)
         curl.setopt(pycurl.MAXFILESIZE, request.length)
+        curl.setopt(pycurl.TIMEOUT_MS, int(get.longest(self._timeout) * 1000))
         if request.url.startswith("https:"):
             trust(curl, request.ca)
         if self._proxy is not None:

@@ -15,8 +15,9 @@ is percent-encoded by urllib3, existing escapes are kept.
 from __future__ import annotations
 
 import re
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import unquote
@@ -40,6 +41,7 @@ from ossmount.stores.authorities import authorities_for
 from ossmount.stores.content_range import check_range
 from ossmount.stores.describing import GetRequest, get_request
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
+from ossmount.stores.range_get import SLOWEST_BYTES
 from ossmount.uris import shown_uri
 
 MODIFIED: Final = "modified:"
@@ -48,12 +50,13 @@ MODIFIED: Final = "modified:"
 POOL = 128
 """Connections kept to the host: as many as the fetcher's requests in flight (``max_requests``)."""
 
-_SKIP_CHUNK = 1 << 20
-"""Bytes read at a time where a server sends the whole object instead of a range."""
+_PIECE = 1 << 20
+"""Bytes read at a time."""
 
 _UNSATISFIABLE = 416
 
 
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _ODD = re.compile(r"[^A-Za-z0-9/._~?&=+:,;@!$'()*-]")
 """What urllib3 encodes, or may keep because it is encoded already."""
 
@@ -61,8 +64,11 @@ _ODD = re.compile(r"[^A-Za-z0-9/._~?&=+:,;@!$'()*-]")
 class HttpStore:
     """One host. Redirects are followed; proxies come from the environment (``https_proxy``)."""
 
-    def __init__(self, root: str, settings: StoreSettings) -> None:
+    def __init__(
+        self, root: str, settings: StoreSettings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.uri = root
+        self._timeout, self._clock = settings.request_timeout, clock
         self._pool = _pool(root, settings)
 
     def __repr__(self) -> str:
@@ -82,7 +88,7 @@ class HttpStore:
         if answer.status >= 300:
             raise self._refused(answer.status, key)
         size = answer.headers.get("content-length", "")
-        if not size.isdigit():
+        if _LENGTH.fullmatch(size) is None:
             raise StoreError(f"{self._shown(key)}: the server tells no size", "give the size in the manifest")
         modified = answer.headers.get("last-modified", "")
         return ObjectInfo(key, int(size), identity(answer.headers), _nanoseconds(modified))
@@ -121,14 +127,19 @@ class HttpStore:
         self._pool.clear()
 
     def _body(self, answer: urllib3.BaseHTTPResponse, target: ObjectId, skip: int, length: int) -> bytes:
-        while skip > 0 and (chunk := answer.read(min(skip, _SKIP_CHUNK))):
-            skip -= len(chunk)
-        data = answer.read(length)
+        until = self._clock() + self._timeout + (skip + length) / SLOWEST_BYTES
+        data, missing = bytearray(), skip + length
+        # What has come and no more: urllib3's own time-out begins anew with every byte. Old ones lack read1.
+        read: Callable[[int], bytes] = getattr(answer, "read1", answer.read)
+        while missing > 0 and self._clock() <= until and (piece := read(min(missing, _PIECE))):
+            missing -= len(piece)
+            data += piece[skip:]
+            skip -= min(skip, len(piece))
         if len(data) != length:
             raise StoreUnavailable(
                 f"{self._shown(target.key)}: {len(data)} of {length} bytes arrived", "the read is repeated"
             )
-        return data
+        return bytes(data)
 
     def _request(self, method: str, key: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         sent = {"Accept-Encoding": "identity", "User-Agent": "ossmount", **headers}

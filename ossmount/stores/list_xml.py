@@ -30,6 +30,8 @@ _MODIFIED = re.compile(r"<LastModified>([^<]+)</LastModified>")
 _PREFIX = re.compile(r"<CommonPrefixes>\s*<Prefix>([^<]+)</Prefix>\s*</CommonPrefixes>")
 _TRUNCATED = re.compile(r"<IsTruncated>\s*(true|false)\s*</IsTruncated>")
 _NO_KEYS = re.compile(r"<KeyCount>\s*0\s*</KeyCount>")
+_END = "</ListBucketResult>"
+"""A connection that breaks off may be all that ends a body without a length."""
 _TOKEN = re.compile(r"<NextContinuationToken>([^<]+)</NextContinuationToken>")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -68,6 +70,7 @@ def _read(text: str) -> tuple[ListPage, str] | None:
         prefixes is None
         or None in columns
         or (more and token is None)
+        or not text.rstrip().endswith(_END)
         or not (rows or prefixes or _is_empty(text))
     ):
         return None

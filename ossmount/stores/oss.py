@@ -18,6 +18,7 @@ from ossmount.stores.oss_endpoint import resolve_endpoint
 from ossmount.stores.oss_listing import Page
 from ossmount.stores.oss_native import NativeTransport
 from ossmount.stores.oss_sdk import SdkTransport
+from ossmount.stores.page_order import PageOrder
 
 
 def addressable(key: str) -> bool:
@@ -53,10 +54,10 @@ class OssStore:
 
     def list(self, prefix: str, start_after: str = "", delimiter: str = "") -> Iterator[ListPage]:
         """Pages of up to 1,000 keys. Raises BucketMissing, AccessDenied, StoreUnavailable."""
-        token, more = "", True
+        token, more, order = "", True, PageOrder(self._uri)
         while more:
             page, token = self._ask(_page_request(prefix, start_after, delimiter, token), (AccessDenied,))
-            more = bool(token)
+            page, more = order.follow(page, token), bool(token)
             if page.keys or page.prefixes:
                 yield page
 

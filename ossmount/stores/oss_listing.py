@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from ossmount.errors import StoreUnavailable
+from ossmount.errors import StoreError, StoreUnavailable
 from ossmount.model import ListPage
 from ossmount.stores.list_xml import nanoseconds, next_token, read_list_page
 
@@ -59,13 +59,18 @@ def parse_any_page(document: bytes, subject: str) -> Page:
     name = unquote if root.findtext(f"{space}EncodingType") == "url" else str
     rows = [{child.tag: child.text or "" for child in row} for row in root.iterfind(f"{space}Contents")]
     prefixes = root.iterfind(f"{space}CommonPrefixes/{space}Prefix")
-    page = ListPage(
-        keys=[name(row[f"{space}Key"]) for row in rows],
-        sizes=[int(row[f"{space}Size"]) for row in rows],
-        etags=[row[f"{space}ETag"].strip('"') for row in rows],
-        mtimes_ns=[nanoseconds(row[f"{space}LastModified"]) for row in rows],
-        prefixes=[name(prefix.text or "") for prefix in prefixes],
-    )
+    try:
+        page = ListPage(
+            keys=[name(row[f"{space}Key"]) for row in rows],
+            sizes=[int(row[f"{space}Size"]) for row in rows],
+            etags=[row.get(f"{space}ETag", "").strip('"') for row in rows],
+            mtimes_ns=[nanoseconds(row[f"{space}LastModified"]) for row in rows],
+            prefixes=[name(prefix.text or "") for prefix in prefixes],
+        )
+    except (KeyError, ValueError) as error:
+        raise StoreError(
+            f"{subject}: a row of the listing is not OSS's: {error!r}"[:300], "check --endpoint-url"
+        ) from error
     truncated = root.findtext(f"{space}IsTruncated") == "true"
     token = root.findtext(f"{space}NextContinuationToken")
     return Page(page, next_token(truncated, token, subject))

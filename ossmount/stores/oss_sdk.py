@@ -25,6 +25,9 @@ from ossmount.stores.oss_listing import PAGE_KEYS, Page
 POOL_SIZE = 128
 """Connections kept: as many as threads may read at once."""
 
+_MALFORMED = (ValueError, KeyError, TypeError, SyntaxError, OverflowError)
+"""What oss2 lets pass where an answer is no XML (ElementTree's errors are SyntaxErrors) or a date is none."""
+
 
 class _Provider(CredentialsProvider):  # type: ignore[misc]
     """oss2's interface to our credential sources."""
@@ -114,6 +117,10 @@ class SdkTransport:
             raise StoreError(f"{subject}: not OSS's answer: {error}", "check --endpoint-url") from error
         except (OSError, AssertionError) as error:  # requests' errors, while a body is being read
             raise self._broken(subject, error) from error
+        except _MALFORMED as error:
+            raise StoreError(
+                f"{subject}: not OSS's answer: {error!r}"[:300], "check --endpoint-url"
+            ) from error
 
     def _broken(self, subject: str, error: Exception) -> StoreError:
         refusal = refusal_of_sdk(oss2.exceptions.RequestError(error))

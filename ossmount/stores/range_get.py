@@ -22,6 +22,9 @@ MISTRUST_AFTER = 16
 MISTRUST_SECONDS = 30.0
 """… for so long: a proxy or a server that refuses these requests must not cost every read a second one."""
 
+SLOWEST_BYTES = 64 << 10
+"""A second, of a body that takes longer than the time-out: what trickles must not keep others waiting."""
+
 _PARTIAL, _WHOLE = 206, 200
 _THROTTLED = frozenset({429, 503})
 """Answers that ask for fewer requests, as in ``s3_errors`` and ``oss_errors``: both stores say 503."""
@@ -90,6 +93,10 @@ class RangeGet:
         if self.sink is None:
             self.sink = Whole(self.request.length)
         return self.sink
+
+    def longest(self, timeout: float) -> float:
+        """Seconds that it may take in all, where one request may stand still for ``timeout``."""
+        return timeout + self.request.length / SLOWEST_BYTES
 
     @property
     def missing(self) -> int:

@@ -27,7 +27,9 @@ from ossmount.stores.content_range import check_range
 from ossmount.stores.describing import GetRequest, KeptKeys
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
 from ossmount.stores.list_xml import next_token, read_list_page
+from ossmount.stores.page_order import PageOrder
 from ossmount.stores.s3_errors import (
+    MALFORMED,
     MISSIGNED,
     REDIRECT,
     changed,
@@ -47,7 +49,7 @@ from ossmount.stores.s3_session import (
     make_session,
 )
 
-_BOTO_ERRORS = (BotoCoreError, ClientError, HTTPError)
+_BOTO_ERRORS = (BotoCoreError, ClientError, HTTPError, *MALFORMED)
 _NATIVE_ERRORS = (BaseError, OSError, ValueError, RuntimeError)
 PAGE_SIZE = 1000
 """Keys on a page: S3's own limit, said aloud because some compatible servers send many more."""
@@ -94,9 +96,10 @@ class S3Store:
             request["StartAfter"] = start_after
         if delimiter:
             request["Delimiter"] = delimiter
+        order = PageOrder(self.uri)
         while True:
             page, token = self._list_page(request)
-            yield _after(page, start_after)
+            yield _after(order.follow(page, token), start_after)
             if not token:
                 return
             request["ContinuationToken"] = token
@@ -105,14 +108,15 @@ class S3Store:
         """See ``protocols.ObjectStore``."""
         try:
             answer = self._client().head_object(Bucket=self._bucket, Key=key, **self._extra)
+            mtime_ns = round(answer["LastModified"].timestamp() * 1e6) * 1000
+            info = ObjectInfo(key, answer["ContentLength"], plain_etag(answer.get("ETag")), mtime_ns)
         except _BOTO_ERRORS as error:
             translated = from_boto(error, self._bucket, key, self._region)
             if isinstance(translated, ObjectMissing):
                 self._check_bucket()
             raise translated from error
         self._bucket_seen = True
-        mtime_ns = round(answer["LastModified"].timestamp() * 1e6) * 1000
-        return ObjectInfo(key, answer["ContentLength"], plain_etag(answer.get("ETag")), mtime_ns)
+        return info
 
     def get_range(self, target: ObjectId, start: int, length: int) -> bytes:
         """See ``protocols.ObjectStore``."""
@@ -197,10 +201,11 @@ class S3Store:
             return quick
         try:
             answer: dict[str, Any] = self._client().list_objects_v2(**request)
+            page = answer[_PAGE] if _PAGE in answer else _sdk_page(answer, self.uri)
         except _BOTO_ERRORS as error:
             raise from_boto(error, self._bucket, region=self._region) from error
         self._bucket_seen = True
-        return answer[_PAGE] if _PAGE in answer else _sdk_page(answer, self.uri)
+        return page
 
     def _native_range(self, target: ObjectId, start: int, length: int) -> bytes:
         self._keys.renew()

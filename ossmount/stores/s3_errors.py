@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 from obstore import exceptions as native
+from urllib3.exceptions import HTTPError
 
 from ossmount.errors import (
     AccessDenied,
@@ -71,6 +72,9 @@ _CREDENTIALS = (
     boto.InvalidConfigError,
 )
 _SETTINGS = (boto.ProfileNotFound, boto.ConfigNotFound, boto.ConfigParseError, boto.InvalidRegionError)
+MALFORMED = (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What botocore raises, or the reading of what it gives, where an answer lacks something, holds something
+else, or leads in a circle."""
 _SETTINGS_ALSO = (boto.ParamValidationError, boto.UnknownEndpointError, boto.NoRegionError)
 
 
@@ -98,6 +102,13 @@ def from_boto(error: Exception, bucket: str, key: str = "", region: str = "") ->
         return SettingsError(f"{place}: {one_line(error)}", "check --profile, --region and the bucket's name")
     if isinstance(error, ResponseParserError):
         return StoreError(f"{place}: the answer is not S3's: {one_line(error)}", "check --endpoint-url")
+    if isinstance(error, UnicodeEncodeError):
+        return StoreError(f"{place}: S3 holds no such name: {one_line(error)}", "copy it to another key")
+    if isinstance(error, MALFORMED) and not isinstance(error, boto.BotoCoreError | HTTPError):
+        lacks = "it has no " if isinstance(error, KeyError) else ""
+        return StoreError(
+            f"{place}: the answer is not S3's: {lacks}{one_line(error)}", "check --endpoint-url"
+        )
     return StoreUnavailable(f"{place}: {one_line(error)}", _REMEDY_ENDPOINT)
 
 

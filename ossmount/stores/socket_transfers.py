@@ -163,8 +163,12 @@ class SocketTransfers:
     def _sweep(self, now: float) -> None:
         self._sweep_at = now + SWEEP_SECONDS
         for connection in list(self._connections.values()):
-            if now - connection.moved > self._patience(connection):
+            if now - connection.moved > self._patience(connection) or self._trickles(connection, now):
                 self._advance(connection, connection.give_up)
+
+    def _trickles(self, connection: _Connection, now: float) -> bool:
+        get, timeout = connection.get, self._settings.request_timeout
+        return get is not None and now - connection.began > get.longest(timeout)
 
     def _patience(self, connection: _Connection) -> float:
         if connection.get is None:
@@ -196,6 +200,8 @@ class _Connection:
         """Whether a GET before this one was answered."""
         self.moved = 0.0
         """When it last got a byte or a GET."""
+        self.began = 0.0
+        """When it got its GET."""
         self._epoll = epoll
         self._watched = select.EPOLLOUT
         self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -213,7 +219,7 @@ class _Connection:
 
     def begin(self, get: RangeGet, data: bytes, now: float) -> None:
         """Takes ``get``, whose request is ``data``."""
-        self.get, self.moved = get, now
+        self.get, self.moved, self.began = get, now, now
         self.status, self._keep = 0, False
         self._unsent, self._head = memoryview(data), b""
 

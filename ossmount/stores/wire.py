@@ -26,6 +26,9 @@ _FIELDS = re.compile(
     rb"\r\n(content-length|content-range|etag|connection|transfer-encoding):([^\r]*)", re.IGNORECASE
 )
 """Those that matter; the rest is not looked at."""
+_MOST_DIGITS = 19
+"""Of a length that is believed: those of 2^63."""
+
 _AFTER_AUTHORITY = re.compile(r"[/?#]")
 _UNPLAIN = re.compile(r"[^!-~]|#")
 _UNPLAIN_LINE = re.compile(r"[^ -~]")
@@ -99,7 +102,8 @@ def parse_head(data: bytes) -> tuple[Head, bytes] | None:
     headers = dict(fields)
     lengths = {value for name, value in fields if name == b"content-length"}
     length = lengths.pop() if len(lengths) == 1 else b""
-    if status is None or not length.isdigit() or b"transfer-encoding" in headers:
+    believable = length.isdigit() and len(length) <= _MOST_DIGITS
+    if status is None or not believable or b"transfer-encoding" in headers:
         raise NotPlain(f"an answer that begins with {data[:80]!r}")
     keep = status[1] == b"1" and headers.get(b"connection", b"").lower() != b"close"
     etag, content_range = (headers.get(name, b"").decode("latin-1") for name in (b"etag", b"content-range"))

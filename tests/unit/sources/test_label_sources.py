@@ -75,6 +75,7 @@ def test_sidecars_of_objects_in_several_buckets() -> None:
         (b'{"c": ""}', "the label is empty"),
         (rb'{"c": "\ud800"}', r"x\.json: '\\ud800' is half of a character"),
         (b"\xff", "s3://b/p/x.json: "),
+        (b"[" * 200_000, "s3://b/p/x.json: values are nested too deeply"),
         (b" " * (MAX_SIDECAR + 1), "no sidecar is that large"),
         (b"{}", "no file has a sidecar with a label: the last was looked for at s3://b/p/x.json"),
     ],

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ossmount.errors import EmptySource, ManifestError, SourceError, StoreUnavailable
 from ossmount.model import Entry, Progress
-from ossmount.sources import ManifestSource
+from ossmount.sources import ManifestSource, parsing
 from tests.support.memory_store import MemoryStore, fail_first, opener
 
 OBJECTS = {"img/a b.jpg": b"1", "img/c/d.jpg": b"22", "img/c/e.jpg": b"333"}
@@ -135,6 +135,14 @@ def test_nothing_in_it(tmp_path: Path, store: MemoryStore, text: str) -> None:
         ("key,mtime\na,1\nb,noon\n", 3, "ISO 8601"),
         ('key,size\na,1\n"b,2\nc,3\n', 3, "end of data"),
         ("key,size\na,99999999999999999999\n", 2, "too large"),
+        ('key,size,label\na,1,"dog\nb,2,cat\nc,3,cat\n', 2, "end of data"),
+        ('key,size,label\na,1,"dog\nb,2,"cat\n', 2, "expected after"),
+        ('key\n"a"b\n', 2, "expected after"),
+        ("key\na\rb\n", 2, "new-line"),
+        ("key,size\na,0x10\n", 2, "not a number"),
+        ("key,size\na,1_0\n", 2, "not a number"),
+        ("key,mtime\na,99999999999999999999\n", 2, "years 1 to 9999"),
+        ("key,mtime\na," + "9" * 5000 + "\n", 2, "neither seconds"),
     ],
 )
 def test_errors_of_tables_name_the_line(
@@ -152,6 +160,8 @@ def test_errors_of_tables_name_the_line(
         ("s3://b/a\ngs://b/c\n", None, 2, "unknown scheme"),
         ("a\ns3://b\n", "s3://b", 2, "names no object"),
         ("a\ns3://?/x\n", "s3://b", 2, "no valid bucket"),
+        ("a\n" + "b/" * 5000 + "c\n", "s3://b", 2, "has 10001 bytes, the limit is 8192"),
+        ("s3://b/a\ns3://b/" + "c/" * 5000 + "\n", None, 2, "bytes, the limit is 8192"),
     ],
 )
 def test_keys_that_lead_nowhere(
@@ -160,6 +170,12 @@ def test_keys_that_lead_nowhere(
     with pytest.raises(ManifestError, match=word) as caught:
         read(manifest(tmp_path, text, store, base))
     assert caught.value.line == line
+
+
+def test_a_line_without_end(tmp_path: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parsing, "LONGEST_LINE", 1 << 20)
+    with pytest.raises(ManifestError, match=":2: the line has more than 1 MiB"):
+        read(manifest(tmp_path, "a\n" + "b" * (1 << 21), store))
 
 
 def test_a_key_that_only_looks_like_a_uri(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossmount.errors import ManifestError
-from ossmount.sources.arrow_csv import read_table
+from ossmount.sources import arrow_csv
+from ossmount.sources.arrow_csv import is_well_quoted, read_table
 from ossmount.sources.columns import clean_etag, parse_mtime
 from ossmount.sources.parsing import Plain, Row, Table, detect_form, format_line, read_rows, split_line
 
@@ -145,7 +146,30 @@ def test_errors_name_the_line(text: str | bytes, line: int, word: str) -> None:
 
 def test_cells() -> None:
     assert parse_mtime("2024-01-01T01:00:00.5+01:00") == 1_704_067_200_500_000_000
-    assert parse_mtime("2024-01-01") == parse_mtime("1704067200")
+    assert parse_mtime("2024-01-01") == parse_mtime("1704067200") == parse_mtime(" 1704067200 ")
+    assert parse_mtime("-1.5") == -1_500_000_000
+    assert parse_mtime("9999-12-31") == parse_mtime("253402214400")
+
+
+@pytest.mark.parametrize(
+    ("text", "sound"),
+    [
+        ('a,"b, ""c""\n",d\r\n"","e"', True),
+        ('a,"b"c\n', False),
+        ('a,b"c\n', False),
+        ('a,"b" ,c\n', False),
+        ('a,"b\nc,"d\n', False),
+        ('"a\n', False),
+        ("a\rb\n", False),
+        ("a\r\nb\r", True),
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 2, 1000])
+def test_quotes_that_arrow_would_read_otherwise(
+    monkeypatch: pytest.MonkeyPatch, text: str, sound: bool, piece: int
+) -> None:
+    monkeypatch.setattr(arrow_csv, "_BLOCK", piece)
+    assert is_well_quoted(io.BytesIO(text.encode()), ",") is sound
 
 
 @pytest.mark.parametrize(

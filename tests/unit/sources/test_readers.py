@@ -125,6 +125,7 @@ def test_a_plain_manifest_may_begin_with_a_brace(tmp_path: Path) -> None:
         (b'{"key": "a"}\n{"name": "b"}\n', None, 2, "no member 'key'"),
         (b'{"key": "a", "size": true}\n', None, 1, "neither text nor a number"),
         (b'{"key": "a", "size": -1}\n', None, 1, "negative"),
+        (b'{"key": "a"}\n{"key": ' + b"[" * 200_000, None, 2, "nested too deeply"),
         (rb'{"key": "a\ud800"}', None, 1, "half of a character"),
         (rb'{"key": "a", "label": "\udfff"}', None, 1, "half of a character"),
         (rb'{"key": "a", "etag": "\ud800"}', None, 1, "half of a character"),
@@ -136,6 +137,12 @@ def test_a_plain_manifest_may_begin_with_a_brace(tmp_path: Path) -> None:
         (parquet(key=["a", None]), None, 2, "path is empty"),
         (parquet(name=["a"]), None, 1, "no column 'file_name'"),
         (parquet(key=["a"], size=["big"]), None, 1, "cannot be read as size"),
+        (parquet(key=["a"], size=["0x10"]), None, 1, "cannot be read as size"),
+        (parquet(key=["a", "bb"], x=["", ""]).replace(b"bb", b"\xff\xff"), None, 2, "can't decode byte"),
+        (parquet(key=["a"], size=[True]), None, 1, "cannot be read as size"),
+        (parquet(key=["a", ""], mtime=pa.array([1, 2], pa.timestamp("ns"))), None, 2, "path is empty"),
+        (parquet(key=["a", ""], mtime=pa.array([1, 2], pa.timestamp("us", "No/Where"))), None, 2, "empty"),
+        (parquet(key=["a"], mtime=pa.array([1 << 62], pa.timestamp("us"))), None, 1, "out of bounds"),
     ],
 )
 def test_errors_name_the_row(tmp_path: Path, data: bytes, columns: str | None, line: int, word: str) -> None:
@@ -143,6 +150,12 @@ def test_errors_name_the_row(tmp_path: Path, data: bytes, columns: str | None, l
         read(tmp_path, data, columns)
     assert caught.value.line == line
     assert caught.value.remedy
+
+
+def test_parquet_with_a_column_whose_name_is_no_text(tmp_path: Path) -> None:
+    data = parquet(key=["a"], size=[1], other=["x"]).replace(b"other", b"oth\xffr")
+    with pytest.raises(SourceError, match="damaged Parquet"):
+        read(tmp_path, data)
 
 
 def test_truncated_parquet(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -95,6 +96,14 @@ def test_refusals(
             call()
         assert type(caught.value) is error
         assert f"{store.uri}/x" in caught.value.message
+
+
+def test_a_body_that_trickles_is_given_up(http_ranges: RangeServer) -> None:
+    http_ranges.put("/x", DATA)
+    store = HttpStore(http_ranges.url, StoreSettings(), clock=itertools.count(0, 1000).__next__)
+    with pytest.raises(StoreUnavailable, match=f" of {len(DATA)} bytes arrived"):
+        store.get_range(identified(store), 0, len(DATA))
+    store.close()
 
 
 def test_broken_off_body(store: HttpStore, http_ranges: RangeServer) -> None:

@@ -12,7 +12,7 @@ import pytest
 from ossmount.config import StoreSettings
 from ossmount.model import ObjectId
 from ossmount.stores.describing import GetRequest, get_request
-from ossmount.stores.range_get import RangeGet, Trust
+from ossmount.stores.range_get import SLOWEST_BYTES, RangeGet, Trust
 from ossmount.stores.resolving import Address, Resolver
 from ossmount.stores.socket_transfers import AVOID_SECONDS, IDLE_SECONDS, SWEEP_SECONDS, SocketTransfers
 from ossmount.stores.wire import Place
@@ -264,6 +264,25 @@ def test_a_body_that_stands_still_is_none_after_the_time_out(stage: Stage) -> No
     stage.now += SETTINGS.request_timeout + SWEEP_SECONDS
     stage.transfers.work()
     assert stage.said == [(None, BODY[:6000])], "from the last byte on"
+
+
+def test_a_body_that_trickles_is_none_in_the_end(stage: Stage) -> None:
+    """Each byte moves it on, and it would keep its place among the requests in flight for days."""
+    stage.begin()
+    peer = stage.accept()
+    peer.sendall(head())
+    stage.work()
+    ends = stage.now + SETTINGS.request_timeout + len(BODY) / SLOWEST_BYTES
+    sent = 0
+    while stage.now + SETTINGS.request_timeout / 2 < ends:
+        peer.sendall(BODY[sent : sent + 1])
+        stage.work()
+        assert stage.said == []
+        sent += 1
+        stage.now += SETTINGS.request_timeout / 2
+    stage.now = ends + SWEEP_SECONDS
+    stage.transfers.work()
+    assert stage.said == [(None, BODY[:sent])]
 
 
 def test_a_connection_that_nobody_answers_is_given_up() -> None:

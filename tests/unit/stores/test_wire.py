@@ -120,6 +120,7 @@ def test_heads(data: bytes, expected: Head) -> None:
         head("Transfer-Encoding: chunked", "Content-Length: 5"),
         head(),
         head("Content-Length: -5"),
+        head(f"Content-Length: {5:05000}"),
         head("Content-Length: 5", "Content-Length: 6"),
         head("Content-Length: 5", status="HTTP/2 206"),
         head("Content-Length: 5", status="220 smtp.example"),

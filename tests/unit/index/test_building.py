@@ -78,7 +78,7 @@ def test_a_build_leaves_no_descriptor_open(tmp_path: Path) -> None:
 
     def once(number: int) -> int:
         build(batches_of([b"b", b"a"]), tmp_path / f"{number}.idx", source="x")
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     assert once(1) == once(2)
 

@@ -12,8 +12,8 @@ import pytest
 
 from ossmount.config import StoreSettings
 from ossmount.model import ObjectId
-from ossmount.stores.describing import GetRequest, get_request
 from ossmount.stores import range_get
+from ossmount.stores.describing import GetRequest, get_request
 from ossmount.stores.range_get import RangeGet, Trust
 from ossmount.stores.resolving import Address, Resolver
 from ossmount.stores.socket_transfers import AVOID_SECONDS, IDLE_SECONDS, SWEEP_SECONDS, SocketTransfers

@@ -262,29 +262,25 @@ class DiskCache:
                 return False
         return True
 
-    def _store(self, digest: bytes, data: bytes) -> None:
-        if self._find(digest) is not None:
-            return
-        lease = self._lease_for(digest, len(data))
-        self._pending.traffic += len(data)
-        if lease is None:
-            self._counts.declined += 1
-        else:
-            self._append(lease, digest, data)
-        if self._pending.traffic > self._tell_bytes or self._table_fills():
-            self._tell(LOCK_PATIENCE)
-
     def _store_many(self, blocks: list[tuple[bytes, bytes]], direct: DirectWriter | None) -> None:
-        """What fits the open segment at once, and the block that does not by the long way."""
+        """What fits the open segment at once; the block that does not, into another if there is one."""
         while blocks:
             fits = self._lease.fitting([data for _, data in blocks]) if self._lease is not None else 0
             if fits:
-                self._append_many(blocks[:fits], direct)
+                self._append(blocks[:fits], direct)
             else:
-                self._store(*blocks[0])
+                self._store_elsewhere(*blocks[0])
             blocks = blocks[max(1, fits) :]
 
-    def _append_many(self, blocks: list[tuple[bytes, bytes]], direct: DirectWriter | None) -> None:
+    def _store_elsewhere(self, digest: bytes, data: bytes) -> None:
+        if self._next_lease(digest, len(data)):
+            self._append([(digest, data)], None)
+            return
+        self._counts.declined += 1
+        self._pending.traffic += len(data)
+        self._tell_in_time()
+
+    def _append(self, blocks: list[tuple[bytes, bytes]], direct: DirectWriter | None) -> None:
         lease = self._lease
         if lease is None:
             return
@@ -298,38 +294,27 @@ class DiskCache:
         self._counts.stored_bytes += size
         counted = self._pending.blocks
         counted[lease.number] = counted.get(lease.number, 0) + len(blocks)
+        self._tell_in_time()
+
+    def _tell_in_time(self) -> None:
         if self._pending.traffic > self._tell_bytes or self._table_fills():
             self._tell(LOCK_PATIENCE)
-
-    def _append(self, lease: Lease, digest: bytes, data: bytes) -> None:
-        place = Place(lease.number, lease.append(data), checksum_of(data, digest))
-        self._folder.enter(digest, place)
-        self._counts.stored += 1
-        self._counts.stored_bytes += len(data)
-        blocks = self._pending.blocks
-        blocks[lease.number] = blocks.get(lease.number, 0) + 1
 
     def _table_fills(self) -> bool:
         """Whether this process alone has added a slot per bucket since the load was last looked at."""
         lease = self._lease
         return lease is not None and self._pending.blocks.get(lease.number, 0) > self._folder.table.buckets
 
-    def _lease_for(self, digest: bytes, length: int) -> Lease | None:
-        """The segment to write to: the open one while it has room, else another if the policy gives one."""
-        lease = self._lease
-        if lease is not None and lease.position + length <= lease.size:
-            return lease
+    def _next_lease(self, digest: bytes, length: int) -> bool:
+        """Whether there is, instead of the open segment, one with room: free or given by the policy."""
         found = None
         if not self._declining:
-            found = self._folder.lease(self._taken(), lease, length, None)
+            found = self._folder.lease(self._taken(), self._lease, length, None)
             self._declining = found is None
-        if found is None:
-            idle = self._required_idle(digest, length)
-            if idle is None:
-                return None
-            found = self._folder.lease(self._taken(), lease, length, idle)
-        self._lease = found or lease
-        return found
+        if found is None and (idle := self._required_idle(digest, length)) is not None:
+            found = self._folder.lease(self._taken(), self._lease, length, idle)
+        self._lease = found or self._lease
+        return found is not None
 
     def _required_idle(self, digest: bytes, length: int) -> int | None:
         """Asks the policy, with the state as last heard."""

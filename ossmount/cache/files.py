@@ -28,6 +28,9 @@ waits longer waits for a stopped process, and declines to cache instead."""
 YIELDS = 50
 """Attempts, about 1.5 µs each, before sleeping: a block is entered in 10 µs, the shortest sleep takes 70."""
 
+IOV_MAX = 1024
+"""Parts that Linux takes with one ``pwritev``: a span of tiny neighbours may be of more."""
+
 
 class LockBusy(OSError):
     """Another process holds the lock for longer than any of its work takes."""
@@ -78,10 +81,14 @@ def write_all(fd: int, data: bytes, offset: int) -> None:
 
 
 def write_parts(fd: int, parts: Sequence[bytes], offset: int) -> None:
-    """``write_all`` of all ``parts``, one behind the other (at most ``IOV_MAX``, 1024, parts)."""
-    written = os.pwritev(fd, parts, offset)
-    if written < sum(map(len, parts)):
-        write_all(fd, b"".join(parts)[written:], offset + written)
+    """``write_all`` of all ``parts``, one behind the other."""
+    for first in range(0, len(parts), IOV_MAX):
+        some = parts[first : first + IOV_MAX]
+        size = sum(map(len, some))
+        written = os.pwritev(fd, some, offset)
+        if written < size:
+            write_all(fd, b"".join(some)[written:], offset + written)
+        offset += size
 
 
 def try_lock(fd: int) -> bool:

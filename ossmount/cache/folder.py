@@ -219,14 +219,8 @@ class Folder:
 
     # --- changes under the lock ----------------------------------------------------------------------------
 
-    def enter(self, digest: bytes, place: Place) -> None:
-        """Makes a block that lies in a segment findable. Raises OSError."""
-        with self.lock:
-            self._newest_table()
-            self.table.insert(digest, place, self.lives)
-
     def enter_many(self, blocks: Iterable[tuple[bytes, Place]]) -> None:
-        """As :meth:`enter` for each, in one turn of the lock. Raises OSError."""
+        """Makes blocks that lie in a segment findable, in one turn of the lock. Raises OSError."""
         with self.lock:
             self._newest_table()
             for digest, place in blocks:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
 
 from ossmount.cache.direct import DirectWriter
-from ossmount.cache.files import File, write_all, write_parts
+from ossmount.cache.files import File, write_parts
 
 
 @dataclass(slots=True)
@@ -35,23 +35,16 @@ class Lease:
     size: int
     position: int
 
-    def append(self, data: bytes) -> int:
-        """Writes ``data`` behind the last block and returns its offset.
-
-        Raises OSError; then nothing moved.
-        """
-        offset = self.position
-        write_all(self.file.fd, data, offset)
-        self.position += len(data)
-        return offset
-
     def fitting(self, parts: Sequence[bytes]) -> int:
         """How many of ``parts`` there is room for, one behind the other."""
         ends = accumulate(map(len, parts), initial=self.position)
         return sum(1 for _ in takewhile(lambda end: end <= self.size, ends)) - 1
 
     def append_many(self, parts: Sequence[bytes], direct: DirectWriter | None = None) -> list[int]:
-        """As :meth:`append` for each, in one write, past the page cache where ``direct`` can."""
+        """Writes ``parts`` behind the last block, in one go, past the page cache where ``direct`` can.
+
+        Returns their offsets. Raises OSError; then nothing moved.
+        """
         written = direct.write(self.file, parts, self.position, self.size) if direct is not None else None
         if written is None:
             write_parts(self.file.fd, parts, self.position)

@@ -22,6 +22,7 @@ from ossmount.app.control_protocol import LONGEST_LINE, encode, socket_address, 
 from ossmount.app.generations import Refreshed, refresh_index
 from ossmount.app.indexes import build_index
 from ossmount.app.recipe import from_recipe, recipe_of
+from ossmount.app.refreshing import PinnedIndex, _Pins
 from ossmount.app.runtime import MountRecord
 from ossmount.config import Settings, compose
 from ossmount.errors import EmptySource, IndexFileError, MountError, OssmountError, SettingsError
@@ -329,3 +330,16 @@ def test_labels_of_a_table_are_found_from_another_directory(
     with closing(open_index(index)) as opened:
         labels = {e.path: e.label for batch in export(opened) for e in batch.entries()}
     assert labels[b"class0/000"] == "cat"
+
+
+def test_of_many_generations_the_supervisor_holds_two(index: Path) -> None:
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    pins = _Pins(PinnedIndex(index))
+    for _ in range(5):
+        before, new = pins.current, PinnedIndex(index)
+        pins.advance(new)
+        assert (pins.current, pins.previous) == (new, before)
+        assert before.path.stat().st_ino == new.path.stat().st_ino == index.stat().st_ino
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_before + 2
+    for pin in (pins.current, before):
+        pin.close()

@@ -82,3 +82,16 @@ def test_it_gives_up_where_nothing_moves(
     with pytest.raises(MountError, match="no progress"):
         warm(mount, monkeypatch)
     assert seconds < mount.now < seconds + 1
+
+
+def test_what_is_within_a_limit_of_bytes() -> None:
+    lengths = [10, 0, 20, 5]
+    assert [warming._within(lengths, limit) for limit in (None, 35, 34, 30, 9, 0)] == [4, 4, 3, 3, 0, 0]
+
+
+def test_batches_end_before_too_many_bytes_or_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warming, "BATCH_BYTES", 100)
+    monkeypatch.setattr(warming, "BATCH_FILES", 3)
+    lengths = [500, 60, 40, 1, 0, 0, 0, 0, 99, 2]
+    batches = [list(batch) for batch in warming._batches(range(10), lengths)]
+    assert batches == [[0], [1, 2], [3, 4, 5], [6, 7, 8], [9]]

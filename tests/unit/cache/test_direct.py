@@ -139,6 +139,26 @@ def test_a_full_disk_is_an_error_and_moves_nothing(lease: Lease, monkeypatch: py
     assert lease.position == 0
 
 
+@pytest.mark.parametrize("mapped", [False, True])
+def test_what_a_nearly_full_disk_leaves_is_written_the_other_way(
+    lease: Lease, monkeypatch: pytest.MonkeyPatch, mapped: bool
+) -> None:
+    """A direct write may end early, after whole pages."""
+    pwrite, pwritev = os.pwrite, os.pwritev
+    data = [random.Random(1).randbytes(MIB), random.Random(2).randbytes(MIB)]
+    parts = data
+    if mapped:
+        memory = [mmap.mmap(-1, MIB) for _ in data]
+        for one, content_of_one in zip(memory, data, strict=True):
+            one[:] = content_of_one
+        parts = [memoryview(one) for one in memory]  # type: ignore[misc]  # read like bytes
+    with monkeypatch.context() as short:
+        short.setattr(direct.os, "pwritev", lambda fd, some, at: pwritev(fd, [some[0][:8192]], at))
+        short.setattr(direct.os, "pwrite", lambda fd, some, at: pwrite(fd, some[:8192], at))
+        offsets = lease.append_many(parts, DirectWriter())
+    read_back(lease, data, offsets)
+
+
 def test_a_restart_goes_on_behind_the_padding(tmp_path: Path) -> None:
     many = [(block(f"k{i}", 70_001), content(f"k{i}", 70_001)) for i in range(30)]
     DiskCache(tmp_path, 64 * MIB).put_many(many[:10])

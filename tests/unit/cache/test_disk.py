@@ -46,6 +46,15 @@ def test_many_at_once_are_as_one_by_one(tmp_path: Path) -> None:
     assert counts.bytes >= sum(sizes.values())
 
 
+def test_tiny_blocks_at_once_are_more_than_one_write_takes(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path, 1024 * MIB)
+    put(cache, "first", 1)
+    many = [(block(f"k{i}", 4), f"{i:04}".encode()) for i in range(2500)]
+    cache.put_many(many)
+    assert [cache.get(each) for each, _ in many] == [data for _, data in many]
+    assert cache.statistics().failures == 0
+
+
 def test_identity_is_store_key_etag_offset_and_length(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path, 16 * MIB)
     cache.put(block("a", 100), content("a", 100))
@@ -153,6 +162,7 @@ def test_a_capacity_below_the_table_of_a_large_cache_begins_anew(tmp_path: Path)
 def test_the_cap_holds_for_a_process_that_opened_with_a_larger_one(tmp_path: Path) -> None:
     larger = DiskCache(tmp_path, 64 << 30)
     DiskCache(tmp_path, 8 * MIB)
+    assert larger.get(put(larger, "larger than a segment", 5 * MIB)) is None
     for i in range(3000):
         larger.put(block(f"k{i}", 4096), bytes(4096))
     assert disk_usage(tmp_path) <= 8 * MIB
@@ -180,6 +190,7 @@ def test_epochs_over_twice_the_cache_hit_half_and_a_new_data_set_wins(tmp_path: 
     second = [epoch("b", 700) for _ in range(6)]
     assert second[-1] > 0.8
     assert cache.statistics().evictions > 0
+    assert len(list(tmp_path.rglob("segment-*"))) == len(cache._folder.live)
     assert disk_usage(tmp_path) <= 48 * MIB
 
 

@@ -20,6 +20,7 @@ from ossmount.cache import disk
 from ossmount.cache.disk import DiskCache
 from ossmount.cache.layered import open_cache
 from ossmount.cache.memory import MemoryCache
+from ossmount.cache.table import Table
 from ossmount.config import CacheSettings
 from ossmount.errors import CacheError
 from tests.unit.cache.blocks import MIB, block, content, disk_usage, put
@@ -121,7 +122,7 @@ def test_a_slot_that_points_to_another_block_is_a_miss(tmp_path: Path) -> None:
     cache = filled(tmp_path)
     mine, other = block(KEYS[0], 9000).digest(), cache._find(block(KEYS[1], 9000).digest())
     assert other is not None
-    cache._folder.enter(mine, other)
+    cache._folder.enter_many([(mine, other)])
     assert cache.get(block(KEYS[0], 9000)) is None
     assert cache.get_range(block(KEYS[0], 9000), 0, 10) is None
 
@@ -180,6 +181,38 @@ def test_a_vanished_directory_is_made_anew_after_a_pause(
     made = put(cache, "last", 100)
     assert cache.get(made) == content("last", 100)
     assert DiskCache(tmp_path / "c", CAPACITY).get(made) == content("last", 100)
+
+
+def test_a_directory_made_anew_that_anyone_can_write_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = filled(tmp_path)
+    shutil.rmtree(tmp_path / "blocks-v1")
+    (tmp_path / "blocks-v1").mkdir()
+    (tmp_path / "blocks-v1").chmod(0o777)
+    monkeypatch.setattr(disk, "RETRY_SECONDS", 0.0)
+    put(cache, "large", 4 * MIB)  # does not fit the segment: here the loss shows
+    cache.put(block("new", 5), b"fresh")
+    assert cache.get(block("new", 5)) is None
+    assert list((tmp_path / "blocks-v1").iterdir()) == []
+    assert cache.statistics().failures == 2
+
+
+def test_a_table_that_cannot_grow_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = DiskCache(tmp_path, CAPACITY)
+    before = cache._folder.table.buckets
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(Table, "double_into", fails)
+        for i in range(1000):
+            put(cache, f"k{i}", 8)
+    assert cache._folder.table.buckets == before
+    assert len(list(tmp_path.rglob("table-*"))) == 1
+    assert sum(cache.get(block(f"k{i}", 8)) is not None for i in range(1000)) > 300
+    assert cache.statistics().failures == 0
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EACCES, errno.ENOTDIR])
@@ -252,6 +285,25 @@ def test_a_lost_state_never_brings_a_segment_number_back(tmp_path: Path) -> None
         assert reader.get_range(made, 5, 50) is None
         assert reader.get(block("b", 9000)) in (None, content("b", 9000))
     assert other.get(block("b", 9000)) == content("b", 9000)
+
+
+def test_nor_where_other_segments_stay_and_their_table_with_them(tmp_path: Path) -> None:
+    staying, writer = DiskCache(tmp_path, CAPACITY), DiskCache(tmp_path, CAPACITY)
+    put(staying, "stays", 9000)
+    made = put(writer, "a", 9000)
+    staying.close()
+    writer.close()
+    reader = DiskCache(tmp_path, CAPACITY)
+    assert reader.get_range(made, 5, 50) == content("a", 9000)[5:55]
+    newest = max((tmp_path / "blocks-v1").glob("segment-*"))  # as evicted, by one that died after it
+    os.truncate(newest, 0)
+    newest.unlink()
+    one(tmp_path, "state").write_bytes(b"junk")
+    other = DiskCache(tmp_path, CAPACITY)
+    put(other, "b", 9000)
+    for _ in range(3):
+        assert reader.get_range(made, 5, 50) is None
+    assert other.get(block("stays", 9000)) == content("stays", 9000)
 
 
 @pytest.mark.parametrize("name", ["state", "lock"])

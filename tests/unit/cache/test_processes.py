@@ -18,6 +18,7 @@ from ossmount.cache.disk_layout import segment_size
 from ossmount.cache.files import File, SharedLock
 from ossmount.cache.folder import Folder
 from ossmount.cache.shares import Pending
+from ossmount.errors import CacheError
 from tests.unit.cache.blocks import MIB, block, content, disk_usage, put
 from tests.unit.cache.worker import KEYS, size_of
 
@@ -200,6 +201,7 @@ def test_a_fork_of_an_open_cache_does_not_write(tmp_path: Path) -> None:
     put(cache, "after", 100)
     assert cache.get(block("child", 100)) is None
     assert cache.get(block("after", 100)) == content("after", 100)
+    assert cache.statistics().bad_blocks == 0, "the child has written where its parent does"
 
 
 def test_a_stopped_process_that_holds_the_lock_costs_a_put_not_a_read(
@@ -218,3 +220,44 @@ def test_a_stopped_process_that_holds_the_lock_costs_a_put_not_a_read(
     assert cache._pending.traffic == 300
     assert cache.get(made) == content("a", 100)
     assert cache._pending.traffic == 0
+
+
+def test_a_writer_enters_blocks_into_the_table_that_another_has_grown(tmp_path: Path) -> None:
+    """Grown after it looked whether the blocks are there, and before it enters them."""
+    writer, other = DiskCache(tmp_path, CAPACITY), DiskCache(tmp_path, CAPACITY)
+    found = writer._find(put(writer, "first", 100).digest())
+    assert found is not None
+    before = other._folder.table.buckets
+    for i in range(1000):
+        put(other, f"k{i}", 8)
+    assert other._folder.table.buckets > before
+    writer._folder.enter_many([(bytes(8) + b"entered!", found)])
+    assert other._folder.table.find(bytes(8) + b"entered!") == found
+
+
+def test_a_process_that_hears_of_a_grown_table_grows_that_one(tmp_path: Path) -> None:
+    teller, other = DiskCache(tmp_path, CAPACITY), DiskCache(tmp_path, CAPACITY)
+    made = [put(other, f"k{i}", 8) for i in range(1000)]
+    teller._folder.tell(Pending(), 0.0)
+    assert teller._folder.table.buckets == other._folder.table.buckets == teller._folder.state.buckets
+    found = sum(teller.get(each) is not None for each in made)
+    assert found > 900
+
+
+def test_a_writer_whose_segment_was_removed_goes_on_in_another(tmp_path: Path) -> None:
+    """As by someone who empties the directory under a running mount."""
+    cache = DiskCache(tmp_path, CAPACITY)
+    put(cache, "lost", 100)
+    next(tmp_path.rglob("segment-*")).unlink()
+    DiskCache(tmp_path, CAPACITY).close()
+    cache._tell(0.0)
+    made = put(cache, "new", 100)
+    assert cache.get(made) == content("new", 100)
+    assert DiskCache(tmp_path, CAPACITY).get(made) == content("new", 100)
+
+
+def test_opening_waits_for_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    DiskCache(tmp_path, CAPACITY).close()
+    monkeypatch.setattr(files, "LOCK_PATIENCE", 0.0)
+    with SharedLock(File(os.open(tmp_path / "blocks-v1" / "lock", os.O_RDWR))), pytest.raises(CacheError):
+        DiskCache(tmp_path, CAPACITY)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ossmount.errors import NoSuchEntry, StaleInode
 from ossmount.fs import Succession
+from ossmount.fs.xattrs import xattrs_of
 from ossmount.index import LmdbIndex, build, open_index
 from ossmount.model import ROOT_INODE, Entry, EntryBatch, Extent, ObjectId
 
@@ -86,6 +87,28 @@ def test_listings_go_on(pair: tuple[LmdbIndex, LmdbIndex], last: bytes, rest: li
     old, new = pair
     both, directory = Succession(new, old), old.resolve(b"d")
     assert names(both, directory, old.resolve(b"d/" + last)) == rest
+
+
+def test_both_indexes_are_closed() -> None:
+    closed: list[str] = []
+
+    class Closing:
+        def __init__(self, name: str) -> None:
+            self.close = lambda: closed.append(name)
+
+    Succession(Closing("new"), Closing("old")).close()  # type: ignore[arg-type]  # nothing else is asked
+    assert closed == ["new", "old"]
+
+
+def test_a_file_without_a_label_has_no_attribute_of_it(pair: tuple[LmdbIndex, LmdbIndex]) -> None:
+    _old, new = pair
+    attributes = xattrs_of(new, new.resolve(b"d/a"))
+    assert {name: value() for name, value in attributes.items()} == {
+        b"user.ossmount.uri": b"s3://b/d/a",
+        b"user.ossmount.key": b"d/a",
+        b"user.ossmount.etag": b"1",
+        b"user.ossmount.size": b"5",
+    }
 
 
 def test_position_of_nobody(pair: tuple[LmdbIndex, LmdbIndex]) -> None:

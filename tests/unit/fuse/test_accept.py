@@ -41,6 +41,23 @@ def test_a_token_that_somebody_holds_or_may_take_is_not_doubled() -> None:
     assert not token.take_nowait(1)
 
 
+def test_who_passed_the_token_on_does_not_keep_it_from_being_restored() -> None:
+    token = Token(3)
+    token.take_nowait(0)
+    token.pass_on(0)
+    token.take_nowait(1)
+    assert token.restore([1])
+    assert token.take_nowait(2)
+
+
+def test_who_died_reaching_for_a_token_that_another_holds_has_not_lost_it() -> None:
+    token = Token(2)
+    token.take_nowait(1)
+    token._slots[0] = accept._Hold.REACHING
+    assert not token.restore([0])
+    assert not token.take_nowait(0)
+
+
 @pytest.mark.parametrize("hold", [accept._Hold.REACHING, accept._Hold.TOKEN])
 def test_killed_between_reading_the_pipe_and_noting_it(hold: accept._Hold) -> None:
     token = Token(2)

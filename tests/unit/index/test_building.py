@@ -63,6 +63,26 @@ def test_bad_keys_can_be_skipped(make_index: BuildIndex) -> None:
     }  # fmt: skip
 
 
+def test_input_out_of_order_counts_what_was_left_out_before_it_was_noticed(make_index: BuildIndex) -> None:
+    late = [entry(f"f{i}") for i in range(20)]
+    index = make_index(
+        [entry("./x"), entry("b"), entry("b"), entry("d/.."), *late, entry("a"), entry("./y")],
+        on_bad_key="skip",
+    )
+    assert index.meta["counts"] == {"rename": 0, "merge": 1, "skip": 3}
+    assert sorted(row.what for row in report(index)) == ["merge", "skip", "skip", "skip"]
+
+
+def test_a_build_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    """A mount that refreshes builds for as long as it lives."""
+
+    def once(number: int) -> int:
+        build(batches_of([b"b", b"a"]), tmp_path / f"{number}.idx", source="x")
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    assert once(1) == once(2)
+
+
 @pytest.mark.parametrize("key", ["./x", "a/..", "x\0", "n" * 256, "a//b"])
 def test_bad_keys_can_be_refused(make_index: BuildIndex, tmp_path: Path, key: str) -> None:
     with pytest.raises(NameRefused, match="cannot be"):

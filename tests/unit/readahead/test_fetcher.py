@@ -345,3 +345,23 @@ async def test_throttling_that_was_repeated_away_still_lowers_the_limit(autojump
     await fetcher.read(whole(store, "k1"), 0, 10)
     assert (before, fetcher.statistics()["throttled"]) == (64, 1)
     assert fetcher.statistics()["limit"] < 64
+    lowered = fetcher.statistics()["limit"]
+    for i in range(2, 5):
+        await fetcher.read(whole(store, f"k{i}"), 0, 10)
+    assert fetcher.statistics()["throttled"] == 1, "once told, it is told"
+    assert fetcher.statistics()["limit"] >= lowered
+
+
+async def test_a_read_of_more_joins_what_another_has_asked_for() -> None:
+    data = random.Random(1).randbytes(4000)
+    store, executor = store_of(big=data), ManualExecutor()
+    fetcher, big = make(store, executor), whole(store, "big")
+    async with trio.open_nursery() as nursery:
+        results = Results(nursery, fetcher)
+        results.start("first", big, 256, 512)
+        await settle()
+        results.start("second", big, 0, 1024)
+        await settle()
+        executor.run_all()
+    assert results.values == {"first": data[256:768], "second": data[:1024]}
+    assert fetcher.statistics()["bytes_fetched"] == 1024

@@ -10,7 +10,8 @@ from ossmount.config import ReadaheadSettings
 from ossmount.errors import ObjectChanged, StoreError, StoreUnavailable
 from ossmount.model import BlockId, Extent
 from ossmount.readahead import Fetcher
-from ossmount.readahead.hedging import ENOUGH, EXTRA, SAVED, HedgePolicy
+from ossmount.readahead.concurrency import ConcurrencyLimit
+from ossmount.readahead.hedging import ENOUGH, EXTRA, SAVED, SORT_EVERY, HedgePolicy
 from tests.support.executors import DictCache, ManualExecutor
 from tests.support.memory_store import MemoryStore, fail_first, opener
 
@@ -33,6 +34,14 @@ def test_slow_is_the_95th_percentile_of_late() -> None:
     slow = policy.slow_after(1000)
     assert slow is not None
     assert 0.09 <= slow <= 0.099
+
+
+def test_slow_follows_a_store_that_has_become_slower() -> None:
+    policy = HedgePolicy()
+    for seconds in (0.02, 0.5):
+        for _ in range(ENOUGH + SORT_EVERY):
+            policy.finished(1000, seconds)
+        assert policy.slow_after(1000) == seconds
 
 
 def test_at_most_one_in_twenty_is_hedged_but_for_what_was_saved() -> None:
@@ -90,6 +99,47 @@ async def test_a_slow_request_is_asked_again_and_the_first_answer_counts(
     counted = world.fetcher.statistics()
     assert (counted["hedges"], counted["hedges_won"], counted["in_flight"]) == (1, 1, 0)
     assert world.executor.closed
+
+
+@pytest.mark.trio
+async def test_the_answer_that_comes_second_is_no_gain(autojump_clock: trio.testing.MockClock) -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.fetcher.run)
+        await world.practise()
+        nursery.start_soon(world.read)
+        await trio.sleep(0.1)
+        world.executor.run(0)
+        await trio.sleep(0.01)
+        assert world.results == [bytes([99]) * 100]
+        world.executor.run_all()
+        await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    counted = world.fetcher.statistics()
+    assert (counted["hedges"], counted["hedges_won"], counted["in_flight"]) == (1, 0, 0)
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("spent", [True, False])
+async def test_nothing_is_asked_again_beyond_the_hedges_or_the_requests_allowed(
+    autojump_clock: trio.testing.MockClock, spent: bool
+) -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.fetcher.run)
+        await world.practise()
+        while spent and world.fetcher._policy.spend():
+            pass
+        if not spent:
+            world.fetcher._limit = ConcurrencyLimit(1)
+        nursery.start_soon(world.read)
+        await trio.sleep(0.1)
+        assert len(world.executor.jobs) == 1
+        world.executor.run_all()
+        await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert world.results == [bytes([99]) * 100]
+    assert world.fetcher.statistics()["hedges"] == 0
 
 
 @pytest.mark.trio

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ossmount.errors import AccessDenied, StoreUnavailable, Throttled
-from ossmount.sources.listing_plan import key_order
-from ossmount.sources.listing_spool import Spool
+from ossmount.sources.listing_plan import Span, key_order
+from ossmount.sources.listing_spool import Spool, pack_page
 from ossmount.sources.parallel_listing import MAX_THROTTLED, ParallelListing
 from tests.support.memory_store import MemoryStore, fail_first
 
@@ -33,6 +33,20 @@ def test_like_a_sorted_list(keys: set[str], page_size: int, prefix: str, concurr
     expected = sorted((key for key in keys if key.startswith(prefix)), key=key_order)
     assert listed(store, spool, prefix, concurrency) == expected
     spool.remove()
+
+
+def test_what_another_source_has_left_does_not_come_back_with_the_next_start(tmp_path: Path) -> None:
+    """Nor where the first start of the new one ended at once, and all records would lie as before."""
+    old = Spool(tmp_path / "listing", "s3://a/", lambda: 1000.0)
+    page = next(MemoryStore("s3://a", {"theirs": b"1"}).list(""))
+    old.add(Span(b"", None), pack_page(Span(b"", None), page), 1)
+    old.close()
+    assert len(Spool(tmp_path / "listing", "s3://a/", lambda: 1000.0).spans()) == 1
+    killed = Spool(tmp_path / "listing", "s3://b/", lambda: 1000.0)
+    killed._file.close()
+    new = Spool(tmp_path / "listing", "s3://b/", lambda: 1000.0)
+    assert new.spans() == []
+    new.remove()
 
 
 def test_two_that_list_the_same_need_no_other_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

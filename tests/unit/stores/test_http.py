@@ -115,6 +115,16 @@ def test_broken_off_body(store: HttpStore, http_ranges: RangeServer) -> None:
     assert store.get_range(target, 0, 100) == DATA[:100]
 
 
+def test_an_object_that_has_become_shorter_and_says_no_version_is_not_cut_short(
+    store: HttpStore, http_ranges: RangeServer
+) -> None:
+    http_ranges.etags, http_ranges.dates, http_ranges.ranges = "none", False, False
+    target = identified(store)
+    longer = target._replace(size=target.size + 10)
+    with pytest.raises(StoreUnavailable, match="5 of 15 bytes arrived"):
+        store.get_range(longer, target.size - 5, 15)
+
+
 def test_a_proxy_gets_user_and_password(http_ranges: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     right = "Basic " + base64.b64encode("me:p@ß".encode()).decode()
 

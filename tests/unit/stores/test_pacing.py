@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 from ossmount.model import ObjectId
@@ -66,6 +67,26 @@ def test_processes_share_the_pace_and_the_death_of_one_leaves_it_free() -> None:
     pause = made._turn(0, patient=True)
     assert pause is not None
     assert 900 < pause <= 1000
+
+
+def test_a_turn_of_a_living_process_leaves_the_pace_free() -> None:
+    made = Pace(1000.0)
+    made.wait(1)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(5)
+        made.wait(1)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_each_page_of_a_listing_is_a_request() -> None:
+    requests, clock = pace(10)
+    store = Paced(MemoryStore("s3://b", {"k": b""}), requests, None, patient=False)
+    next(store.list(""))
+    assert requests._turn(0, patient=True) is not None
+    next(store.list(""))
+    assert abs(clock.now - 1000.1) < 1e-6
 
 
 def test_a_store_waits_for_requests_and_for_bytes() -> None:

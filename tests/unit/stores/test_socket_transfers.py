@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 
 from ossmount.config import StoreSettings
 from ossmount.model import ObjectId
+from ossmount.stores import range_get
 from ossmount.stores.describing import GetRequest, get_request
 from ossmount.stores.range_get import SLOWEST_BYTES, RangeGet, Trust
 from ossmount.stores.resolving import Address, Resolver
@@ -340,3 +342,38 @@ def test_the_end_is_told_to_nobody(stage: Stage) -> None:
     assert peer.recv(1) == b""
     assert stage.said == []
     stage.transfers = SocketTransfers(SETTINGS, stage.instead.append)  # the fixture closes one
+
+
+def test_where_no_socket_can_be_had_it_goes_another_way(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as short:
+        short.setattr(socket, "socket", fails)
+        assert not stage.begin()
+    assert stage.begin()
+    assert stage.instead == []
+
+
+def test_a_store_that_fails_each_time_is_not_asked_so_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    trust = Trust()
+    for _ in range(range_get.MISTRUST_AFTER - 1):
+        trust.learn("s3://b", succeeded=False)
+    trust.learn("s3://b", succeeded=True)
+    for _ in range(range_get.MISTRUST_AFTER - 1):
+        trust.learn("s3://b", succeeded=False)
+        assert trust.has("s3://b")
+    trust.learn("s3://b", succeeded=False)
+    assert not trust.has("s3://b")
+    assert trust.has("s3://c")
+    monkeypatch.setattr(range_get, "MISTRUST_SECONDS", -1.0)
+    for _ in range(range_get.MISTRUST_AFTER):
+        trust.learn("s3://b", succeeded=False)
+    assert trust.has("s3://b"), "its time is over"
+    trust.learn("s3://b", succeeded=False)
+    monkeypatch.setattr(range_get, "MISTRUST_SECONDS", 60.0)
+    for _ in range(range_get.MISTRUST_AFTER - 2):
+        trust.learn("s3://b", succeeded=False)
+    assert trust.has("s3://b"), "it began anew"

@@ -161,3 +161,11 @@ def test_a_store_that_slows_down_is_told_of_though_the_call_succeeds() -> None:
     backoff = Backoff(retries=3, deadline=60.0, clock=clock, sleep=clock.sleep)
     assert Retrying(store, backoff, lambda: told.append(1)).get_range(key, 0, 4) == b"data"
     assert told == [1]
+
+
+def test_nor_is_it_kept_quiet_by_a_request_that_another_sent() -> None:
+    told: list[str] = []
+    wrapped = Retrying(MemoryStore("s3://b", {}), Backoff(), lambda: told.append("slow down"))
+    wrapped.sent(10, 0.1, failed=True, throttled=True)
+    wrapped.sent(10, 0.1, failed=False)
+    assert told == ["slow down"]

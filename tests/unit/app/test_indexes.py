@@ -70,6 +70,37 @@ def test_what_shapes_the_tree_keeps_indexes_apart(
     assert first.path != second.path
 
 
+@pytest.mark.parametrize(
+    ("uris", "told"),
+    [
+        (["data"], {}),
+        (["data/"], {}),
+        ([], {"manifest": "list", "base_uri": "data/"}),
+        (["data"], {"label_from": "table:list#key=file,label=class"}),
+    ],
+)
+def test_a_relative_path_means_another_tree_in_another_directory(
+    uris: list[str], told: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a job in one directory would be shown, and train on, the files of another."""
+    settings = compose({"cache_dir": str(tmp_path / "cache")}, told)
+    for name in ("here", "there"):
+        (tmp_path / name / "data").mkdir(parents=True)
+        (tmp_path / name / "data" / "1").write_text(name)
+        (tmp_path / name / "data" / "2").write_text(name)
+        (tmp_path / name / "list").write_text("file,class\n1,x\n" if "label_from" in told else "1 x\n")
+        os.utime(tmp_path / name / "list", (1, 1))
+
+    monkeypatch.chdir(tmp_path / "here")
+    here = choose_index(uris, settings, no_report)
+    again = choose_index(uris, settings, no_report)
+    monkeypatch.chdir(tmp_path / "there")
+    there = choose_index(uris, settings, no_report)
+
+    assert (here.built, again.built, there.built) == (True, False, True)
+    assert here.path != there.path
+
+
 @pytest.mark.parametrize("other", [{"workers": 7}, {"memory_cache": 0}, {"readahead": "off"}])
 def test_what_does_not_shape_it_shares_one(
     other: dict[str, object], source: str, settings: Settings, tmp_path: Path

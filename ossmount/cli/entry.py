@@ -15,6 +15,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -45,6 +46,8 @@ def main(
     out: TextIO | None = None,
 ) -> int:
     """Runs a command and returns its exit status. Only ``--help`` leaves by SystemExit."""
+    if argv is None:
+        _open_closed_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None and Path(sys.argv[0]).name.startswith("mount."):
         words = from_mount_helper(words)
@@ -71,6 +74,18 @@ def main(
         return status
 
 
+def _open_closed_streams() -> None:
+    """Gives ``/dev/null`` to standard streams that are closed, as after ``>&-``.
+
+    Python has None there, and the next file that is opened would get the stream's number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest one that is free: its own
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode))
+
+
 def _ignore_signals() -> None:
     """The process ends now, which takes it a while: a signal must not make a failure of what is done."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -93,10 +108,10 @@ def _fail(context: Context, line: str, status: int, error: BaseException) -> int
 
         line = json_line(line, logging.ERROR, error if context.debug else None)
     else:
-        if context.debug:
-            traceback.print_exc()
-        line = f"ossmount: {line}"
-    print(line, file=sys.stderr)  # noqa: T201 - the error line itself
+        shown = traceback.format_exc() if context.debug else ""
+        line = f"{shown}ossmount: {line}"
+    with suppress(OSError):  # where nobody can read it, the status still tells
+        print(line, file=sys.stderr)  # noqa: T201 - the error line itself
     return status
 
 

@@ -331,6 +331,27 @@ def test_a_full_disk_is_no_error_of_ours(unbuffered: str) -> None:
     assert (done.returncode, done.stderr) == (1, f"{expected} make room, or write elsewhere\n")
 
 
+@pytest.mark.parametrize(
+    "redirected",
+    ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"],
+)
+def test_the_status_is_told_where_no_line_can_be(redirected: str) -> None:
+    """Scripts tell failures apart by it, services with closed streams too."""
+    command = f"{shlex.quote(sys.executable)} -m ossmount index info /nowhere.ossidx {redirected}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (4, "")
+
+
+def test_closed_streams_are_open_for_what_a_command_runs() -> None:
+    code = (
+        "import os, sys; from ossmount.cli import main; sys.argv = ['ossmount', '--version']\n"
+        "status = main(); links = {os.readlink(f'/proc/self/fd/{n}') for n in range(3)}\n"
+        "sys.exit(status if links == {'/dev/null'} and sys.stdin and sys.stdout and sys.stderr else 99)"
+    )
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} <&- >&- 2>&-"
+    assert subprocess.run(["bash", "-c", command], timeout=30, check=False).returncode == 0
+
+
 def test_a_signal_while_the_process_ends_makes_no_failure_of_what_is_done() -> None:
     """Of a mount that serves: whoever sees the command fail believes that there is none."""
     code = (

@@ -67,6 +67,8 @@ def test_forms_of_mount(line: str, expected: tuple[Any, ...]) -> None:
         ("umuont /m", "did you mean 'umount'?"),
         ("index", "one of: index build, index refresh"),
         ("index bild a b", "'bild' is not known"),
+        ("view", "view what?; one of: view create, view show"),
+        ("view shwo a", "view 'shwo' is not known; one of: view create, view show"),
         ("umount", "missing: MOUNTPOINT"),
         ("list --jason", "--jason"),
     ],
@@ -94,7 +96,9 @@ def test_help_command_is_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("usage: ossmount index ls")
 
 
-@pytest.mark.parametrize("words", [("--help",), ("-h",), ("help",)])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("-h",), ("help",), ("index", "--help"), ("help", "index"), ("view", "-h")]
+)
 def test_overview_names_every_command(words: tuple[str, ...]) -> None:
     status, out = run(*words)
     assert status == 0
@@ -340,6 +344,18 @@ def test_the_status_is_told_where_no_line_can_be(redirected: str) -> None:
     command = f"{shlex.quote(sys.executable)} -m ossmount index info /nowhere.ossidx {redirected}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout) == (4, "")
+
+
+def test_an_interrupt_is_one_line_from_the_first_import_on() -> None:
+    code = (
+        "import sys\nclass Interrupted:\n  def find_spec(self, name, *_):\n"
+        "    if name == 'ossmount.cli.entry': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\nfrom ossmount.cli import main\nsys.exit(main(['list']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "ossmount: interrupted\n")
 
 
 def test_closed_streams_are_open_for_what_a_command_runs() -> None:

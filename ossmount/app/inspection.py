@@ -14,7 +14,7 @@ from ossmount.app import indexes
 from ossmount.app.standard_input import standard_input_as_file
 from ossmount.config import Settings
 from ossmount.errors import NoSuchEntry, SourceError
-from ossmount.model import ROOT_INODE, Child, EntryBatch, IndexInfo
+from ossmount.model import ROOT_INODE, Child, EntryBatch, IndexInfo, Kind
 from ossmount.protocols import Index, Report
 from ossmount.uris import join_uri
 
@@ -51,6 +51,8 @@ def _descend(opened: Index, directory: str) -> int:
             found = None
         if found is None:
             raise SourceError(f"no {directory!r} in this index", "see 'ossmount index ls INDEX'")
+        if found.kind is not Kind.DIRECTORY:
+            raise SourceError(f"{directory!r} is not a directory of this index", "name the one that holds it")
         ino = found.ino
     return ino
 

@@ -211,6 +211,8 @@ def load_view(name: str) -> ViewDescription:
 
 def view_create(name: str, settings: Settings) -> Path:
     """Saves the view that ``settings`` describe and says where. Raises SettingsError."""
+    if not name:
+        raise SettingsError("a view needs a name", "write one, or a path that ends in .json")
     text = description_of(resolved(settings)).to_json()
     path = view_path(name)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -219,7 +221,9 @@ def view_create(name: str, settings: Settings) -> Path:
         beside.write_text(text, encoding="utf-8")
         beside.replace(path)
     except OSError as error:
-        raise SettingsError(f"the view {path} cannot be written: {error.strerror}") from error
+        raise SettingsError(
+            f"the view {path} cannot be written: {error.strerror}", "name a file that can be"
+        ) from error
     return path
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from ossmount.app.indexes import build_index, cache_directory, choose_index, describe_age
+from ossmount.app.inspection import index_ls
 from ossmount.app.mounting import anchored
 from ossmount.app.standard_input import standard_input_as_file
 from ossmount.config import CacheSettings, Settings, compose
-from ossmount.errors import CacheError, EmptySource, SettingsError, StoreUnavailable
+from ossmount.errors import CacheError, EmptySource, SettingsError, SourceError, StoreUnavailable
 from ossmount.model import IndexInfo, Progress
 from tests.servers.http import RangeServer, leading_to
 
@@ -200,3 +201,11 @@ def test_the_index_of_the_same_list_through_another_pipe(tmp_path: Path) -> None
         kept = choose_index([], two, no_report)
     assert (built.built, kept.built, kept.path) == (True, False, built.path)
     assert kept.info.options["manifest"] == "-"
+
+
+def test_a_directory_of_an_index_is_named_in_what_is_wrong_with_it(source: str, tmp_path: Path) -> None:
+    build_index([source], tmp_path / "x.ossidx", compose(), no_report)
+    with pytest.raises(SourceError, match=r"^'/file/' is not a directory of this index"):
+        list(index_ls(str(tmp_path / "x.ossidx"), "/file/"))
+    with pytest.raises(SourceError, match=r"^no 'none' in this index"):
+        list(index_ls(str(tmp_path / "x.ossidx"), "none"))

@@ -24,7 +24,7 @@ EXPORT_HEADER = ("key", "size", "etag", "label", "mtime")
 
 def build_index(uris: Sequence[str], path: str, settings: Settings, report: Report) -> IndexInfo:
     """Builds the index at ``path``; leaves nothing behind where it fails."""
-    target = Path(path)
+    target = Path(path).absolute()
     with standard_input_as_file(settings, target.parent) as settled:
         return indexes.build_index(uris, target, settled, report)
 

@@ -12,11 +12,19 @@ from pathlib import Path
 import pytest
 
 from ossmount.app.indexes import build_index, cache_directory, choose_index, describe_age
+from ossmount.app.inspection import build_index as build_at
 from ossmount.app.inspection import index_ls
 from ossmount.app.mounting import anchored
 from ossmount.app.standard_input import standard_input_as_file
 from ossmount.config import CacheSettings, Settings, compose
-from ossmount.errors import CacheError, EmptySource, SettingsError, SourceError, StoreUnavailable
+from ossmount.errors import (
+    CacheError,
+    EmptySource,
+    IndexFileError,
+    SettingsError,
+    SourceError,
+    StoreUnavailable,
+)
 from ossmount.model import IndexInfo, Progress
 from tests.servers.http import RangeServer, leading_to
 
@@ -201,6 +209,17 @@ def test_the_index_of_the_same_list_through_another_pipe(tmp_path: Path) -> None
         kept = choose_index([], two, no_report)
     assert (built.built, kept.built, kept.path) == (True, False, built.path)
     assert kept.info.options["manifest"] == "-"
+
+
+@pytest.mark.parametrize("name", ["pipe", "."])
+def test_an_index_replaces_files_only(
+    name: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(IndexFileError, match="is no regular file"):
+        build_at([source], name, compose(), no_report)
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_directory_of_an_index_is_named_in_what_is_wrong_with_it(source: str, tmp_path: Path) -> None:

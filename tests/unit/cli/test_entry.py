@@ -242,6 +242,22 @@ def test_index_export(tmp_path: Path) -> None:
     assert target.read_bytes() == b"key\tsize\na\t7\n"
 
 
+def test_a_pipe_or_device_is_written_and_not_replaced(tmp_path: Path) -> None:
+    """``/dev/stdout`` and ``/dev/null`` would be files afterwards, for everybody, where root writes."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDWR)
+    try:
+        assert run("index", "export", "i", str(pipe))[0] == 0
+        assert os.read(reading, 1 << 16)
+        assert run("index", "refresh", "i", "--report", str(pipe))[0] == 0
+        assert os.read(reading, 1 << 16).startswith(b"what\tpath\n")
+    finally:
+        os.close(reading)
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
 def test_a_failed_export_leaves_what_was_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "out.tsv"
     target.write_text("old")

@@ -13,8 +13,9 @@ from ossmount import index
 from ossmount.app import indexes
 from ossmount.app.standard_input import standard_input_as_file
 from ossmount.config import Settings
-from ossmount.errors import NoSuchEntry, SourceError
+from ossmount.errors import IndexFileError, NoSuchEntry, SourceError
 from ossmount.model import ROOT_INODE, Child, EntryBatch, IndexInfo, Kind
+from ossmount.places import is_directory
 from ossmount.protocols import Index, Report
 from ossmount.uris import join_uri
 
@@ -24,7 +25,9 @@ EXPORT_HEADER = ("key", "size", "etag", "label", "mtime")
 
 def build_index(uris: Sequence[str], path: str, settings: Settings, report: Report) -> IndexInfo:
     """Builds the index at ``path``; leaves nothing behind where it fails."""
-    target = Path(path).absolute()
+    target = Path(path)
+    if is_directory(target):
+        raise IndexFileError(f"{target} is a directory", "name the file to write")
     with standard_input_as_file(settings, target.parent) as settled:
         return indexes.build_index(uris, target, settled, report)
 

@@ -211,13 +211,15 @@ def test_the_index_of_the_same_list_through_another_pipe(tmp_path: Path) -> None
     assert kept.info.options["manifest"] == "-"
 
 
-@pytest.mark.parametrize("name", ["pipe", "."])
+@pytest.mark.parametrize(
+    ("name", "what"), [("pipe", "no regular file"), (".", "a directory"), ("/", "a dir")]
+)
 def test_an_index_replaces_files_only(
-    name: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, what: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(IndexFileError, match="is no regular file"):
+    with pytest.raises(IndexFileError, match=f"is {what}"):
         build_at([source], name, compose(), no_report)
     assert (tmp_path / "pipe").is_fifo()
 

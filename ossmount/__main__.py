@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ossmount.cli.entry import main
+from ossmount.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

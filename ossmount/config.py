@@ -327,7 +327,9 @@ def parse_value(name: str, text: str, origin: str, *, ranged: bool = True) -> An
         if ranged:
             check_range(name, text, value, opt.parse)
     except ValueError as error:
-        raise SettingsError(f"{origin}: {error}") from error
+        # int() and float() speak of literals and bases.
+        what = f"{text!r} is not a number" if str(error).endswith(repr(text)) else error
+        raise SettingsError(f"{origin}: {what}") from error
     return value
 
 
@@ -366,6 +368,8 @@ def _text(name: str, value: Any, origin: str) -> str:
     if opt.takes_words and isinstance(value, list) and all(isinstance(word, str) for word in value):
         return join_words(value)
     if isinstance(value, str | bool | int | float):
+        if "\0" in str(value):
+            raise SettingsError(f"{origin}: {value!r} holds a NUL byte", "no path and no name can")
         return str(value)
     what = "texts in a list" if opt.takes_words else "one value"
     raise SettingsError(f"{origin}: {value!r} is not {what}", "see 'ossmount mount --help'")

@@ -42,6 +42,14 @@ def is_pipe(path: Place) -> bool:
     return stat.S_ISFIFO(_mode(path))
 
 
+def is_no_file(path: Place) -> bool:
+    """Whether something else than a regular file is seen there.
+
+    A rename would take a device or a pipe away: ``/dev/null`` from the whole machine, where root writes.
+    """
+    return not stat.S_ISREG(_mode(path) or stat.S_IFREG)
+
+
 def is_still(descriptor: int, path: Place) -> bool:
     """Whether the open file is what stands at ``path`` now, neither removed nor replaced. Raises OSError."""
     try:

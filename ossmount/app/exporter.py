@@ -39,7 +39,8 @@ def open_listener(address: str) -> socket.socket:
         host, colon, port = address.rpartition(":")
         if not colon or not port.isdecimal():
             raise SettingsError(
-                f"--metrics-listen {address!r} is no address", "write HOST:PORT, or the path of a socket"
+                f"--metrics-listen {address!r} is no address",
+                "write HOST:PORT, or the absolute path of a socket",
             )
         host = host.strip("[]")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -21,7 +21,7 @@ from ossmount.app import views
 from ossmount.app.artefacts import is_artefact, pulled_index
 from ossmount.app.isolation import in_child
 from ossmount.app.pruning import UNUSED_SECONDS, note_use, remove_older
-from ossmount.app.recipe import recipe_of
+from ossmount.app.recipe import absolute_place, recipe_of
 from ossmount.app.standard_input import standard_input_as_file
 from ossmount.config import CacheSettings, Settings, SourceSettings, ViewSettings
 from ossmount.errors import CacheError, IndexFileError, SettingsError, SourceError, TwoSizes
@@ -243,16 +243,18 @@ def open_source(
 
 
 def _kept_path(uris: Sequence[str], settings: Settings) -> Path:
+    """Where the index of all this is kept. Local paths count as absolute ones: others are another tree."""
+    base = settings.source.base_uri
     shape = {
-        "sources": list(uris),
+        "sources": [absolute_place(uri) for uri in uris],
         "manifest": _name_of_list(settings.source.manifest),
         "manifest_version": _local_version(settings.source.manifest),
         "objects": _name_of_list(settings.source.objects),
         "objects_version": _local_version(settings.source.objects),
-        "base_uri": settings.source.base_uri,
+        "base_uri": base if base is None else absolute_place(base),
         "columns": settings.source.columns,
         "manifest_parser": settings.source.manifest_parser,
-        "label_from": settings.source.label_from,
+        "label_from": _name_of_labels(settings),
         "label_table_version": _local_version(_label_table(settings)),
         "on_missing": settings.source.on_missing,
         "endpoint": settings.store.endpoint_url,
@@ -270,9 +272,18 @@ def _label_table(settings: Settings) -> str | None:
     return place.partition("#")[0] if kind == "table" else None
 
 
+def _name_of_labels(settings: Settings) -> str | None:
+    table, told = _label_table(settings), settings.source.label_from
+    if table is None or told is None:
+        return told
+    return f"table:{absolute_place(table)}{told.removeprefix(f'table:{table}')}"
+
+
 def _name_of_list(place: str | None) -> str | None:
     """The place of a list; of one from standard input the name alone, for each copy is somewhere else."""
-    return Path(place).name if place is not None and sources.is_standard_input(place) else place
+    if place is None:
+        return None
+    return Path(place).name if sources.is_standard_input(place) else absolute_place(place)
 
 
 def _local_version(name: str | None) -> list[int] | None:

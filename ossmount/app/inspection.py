@@ -13,8 +13,9 @@ from ossmount import index
 from ossmount.app import indexes
 from ossmount.app.standard_input import standard_input_as_file
 from ossmount.config import Settings
-from ossmount.errors import NoSuchEntry, SourceError
-from ossmount.model import ROOT_INODE, Child, EntryBatch, IndexInfo
+from ossmount.errors import IndexFileError, NoSuchEntry, SourceError
+from ossmount.model import ROOT_INODE, Child, EntryBatch, IndexInfo, Kind
+from ossmount.places import is_directory
 from ossmount.protocols import Index, Report
 from ossmount.uris import join_uri
 
@@ -25,6 +26,8 @@ EXPORT_HEADER = ("key", "size", "etag", "label", "mtime")
 def build_index(uris: Sequence[str], path: str, settings: Settings, report: Report) -> IndexInfo:
     """Builds the index at ``path``; leaves nothing behind where it fails."""
     target = Path(path)
+    if is_directory(target):
+        raise IndexFileError(f"{target} is a directory", "name the file to write")
     with standard_input_as_file(settings, target.parent) as settled:
         return indexes.build_index(uris, target, settled, report)
 
@@ -51,6 +54,8 @@ def _descend(opened: Index, directory: str) -> int:
             found = None
         if found is None:
             raise SourceError(f"no {directory!r} in this index", "see 'ossmount index ls INDEX'")
+        if found.kind is not Kind.DIRECTORY:
+            raise SourceError(f"{directory!r} is not a directory of this index", "name the one that holds it")
         ino = found.ino
     return ino
 

@@ -6,6 +6,7 @@ a field or a place.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import logging.handlers
@@ -46,8 +47,12 @@ def json_line(message: str, level: int = logging.INFO, error: BaseException | No
 
 
 def say(message: str, form: str, level: int = logging.INFO) -> None:
-    """Says something to the user on standard error, beside the command's output."""
-    sys.stderr.write(f"{json_line(message, level) if form == 'json' else f'ossmount: {message}'}\n")
+    """Says something to the user on standard error, beside the command's output.
+
+    What nobody can read any more is no reason to fail: a mount goes on without its reader.
+    """
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{json_line(message, level) if form == 'json' else f'ossmount: {message}'}\n")
 
 
 def log_to_stderr(form: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from ossmount.app.logs import say, set_up_logging
 from ossmount.app.mounts import abandon
 from ossmount.app.notify import Service
 from ossmount.app.refreshing import MountRefresh, PinnedIndex
-from ossmount.app.runtime import MountRecord, remove_record
+from ossmount.app.runtime import MountRecord
 from ossmount.cache.layered import check_cache
 from ossmount.config import Settings
 from ossmount.errors import CacheError, OssmountError
@@ -31,6 +31,7 @@ from ossmount.fuse.mountpoint import (
     Mountpoint,
     check_device,
     check_directory,
+    making_it_alone,
     parse_mountpoint,
     resolve,
 )
@@ -51,6 +52,16 @@ class Mounting:
 
     def run(self, on_serving: Callable[[], None]) -> int:
         """Mounts and serves until unmounted; returns the exit status."""
+        with ExitStack() as turn:
+            turn.enter_context(making_it_alone(self.mountpoint))
+
+            def tell_serving() -> None:
+                turn.close()
+                on_serving()
+
+            return self._run(tell_serving)
+
+    def _run(self, on_serving: Callable[[], None]) -> int:
         set_up_logging(
             self.settings.mount, terminal=self.foreground, form=self.settings.observability.log_format
         )
@@ -100,7 +111,7 @@ class Mounting:
             service.stopping()
             if plan.metrics is not None:
                 close_listener(plan.metrics)
-            remove_record(record.mountpoint)
+            record.remove()
 
     def _addresses(self) -> dict[str, Address]:
         """Where the stores are; asked in a process of its own, which keeps what the SDKs load."""
@@ -120,7 +131,7 @@ class Mounting:
         try:
             return plan_mount(index, self.settings, record.write(), self._listable())
         except OssmountError:
-            remove_record(record.mountpoint)
+            record.remove()
             raise
 
 

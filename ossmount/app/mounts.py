@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ossmount.app.logs import say
 from ossmount.app.runtime import read_record, remove_record
+from ossmount.errors import MountpointUnusable
 from ossmount.fuse import kernel_knobs
 from ossmount.fuse.mountpoint import (
     FILESYSTEM_TYPE,
@@ -38,9 +39,17 @@ class MountStatus:
 
 
 def umount(mountpoint: str, lazy: bool = False) -> None:
-    """Unmounts ``mountpoint``, live or dead, and waits for its daemon to end. Raises MountpointUnusable."""
+    """Unmounts ``mountpoint``, live or dead, and waits for its daemon to end.
+
+    Raises MountpointUnusable, also for a mount of others: root could detach any disk, even ``/``.
+    """
     target = resolve(Path(mountpoint))
     mounted = mounted_at(target)
+    if mounted is not None and mounted.filesystem != FILESYSTEM_TYPE:
+        raise MountpointUnusable(
+            f"{target} is no mount of ossmount but one of type {mounted.filesystem}",
+            "see 'ossmount list'; others end with umount(8)",
+        )
     abandon(target)
     unmount(target, lazy)
     record = read_record(str(target))

@@ -131,9 +131,16 @@ def _place(text: str) -> str:
     if equals and "/" not in name and ":" not in name and is_missing(text):
         return f"{name}={_place(named)}"
     if not is_uri(text):
-        slash = "/" if text.endswith("/") else ""
-        return str(Path(text).absolute()) + slash
+        return absolute_place(text)
     parts = urlsplit(text)
     if parts.scheme.lower() not in HTTP_SCHEMES:
         return text
     return urlunsplit(parts._replace(query="", fragment="", netloc=parts.netloc.rpartition("@")[2]))
+
+
+def absolute_place(text: str) -> str:
+    """A local path made absolute, with the slash at its end if it has one; a URI as it is."""
+    if is_uri(text):
+        return text
+    slash = "/" if text.endswith("/") else ""
+    return str(Path(text).absolute()) + slash

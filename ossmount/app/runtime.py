@@ -83,6 +83,12 @@ class MountRecord:
         """Writes the record anew, beside what else is in the directory."""
         write_json(runtime_directory(self.mountpoint) / "mount.json", asdict(self))
 
+    def remove(self) -> None:
+        """Removes the runtime directory, unless another mount on the same place has it by now."""
+        found = read_record(self.mountpoint)
+        if found is None or found.supervisor == self.supervisor:
+            remove_record(self.mountpoint)
+
 
 @dataclass(frozen=True, slots=True)
 class RefreshState:

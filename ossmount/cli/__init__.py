@@ -7,6 +7,18 @@ imports this room. ``--help`` stays quick because :mod:`ossmount.app` is importe
 
 from __future__ import annotations
 
-from ossmount.cli.entry import main
+import sys
+from typing import Any
+
+
+def main(*arguments: Any, **named: Any) -> int:
+    """:func:`ossmount.cli.entry.main`, which is imported here: Ctrl-C may come before that is done."""
+    try:
+        from ossmount.cli import entry
+    except KeyboardInterrupt:
+        sys.stderr.write("ossmount: interrupted\n")
+        return 130
+    return entry.main(*arguments, **named)
+
 
 __all__ = ["main"]

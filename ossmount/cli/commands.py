@@ -203,7 +203,7 @@ def doctor(context: Context, arguments: argparse.Namespace) -> int:
 
 
 def _show_finding(context: Context, finding: FindingLike) -> None:
-    context.out.write(f"{_MARKS[finding.ok]:<4}  {finding.name}: {finding.detail}\n")
+    context.out.write(f"{_MARKS[finding.ok]:<4}  {finding.name}: {printable(finding.detail)}\n")
     if finding.remedy and not finding.ok:
         context.out.write(f"      -> {finding.remedy}\n")
     context.out.flush()

@@ -15,6 +15,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -37,6 +38,9 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 HELP_WORDS = frozenset({"-h", "--help", "help"})
 
+GROUPS = frozenset(command.words[0] for command in COMMANDS if len(command.words) > 1)
+"""Words that begin several commands, like ``index``."""
+
 
 def main(
     argv: Sequence[str] | None = None,
@@ -45,6 +49,8 @@ def main(
     out: TextIO | None = None,
 ) -> int:
     """Runs a command and returns its exit status. Only ``--help`` leaves by SystemExit."""
+    if argv is None:
+        _open_closed_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None and Path(sys.argv[0]).name.startswith("mount."):
         words = from_mount_helper(words)
@@ -71,6 +77,18 @@ def main(
         return status
 
 
+def _open_closed_streams() -> None:
+    """Gives ``/dev/null`` to standard streams that are closed, as after ``>&-``.
+
+    Python has None there, and the next file that is opened would get the stream's number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest one that is free: its own
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode))
+
+
 def _ignore_signals() -> None:
     """The process ends now, which takes it a while: a signal must not make a failure of what is done."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -93,10 +111,10 @@ def _fail(context: Context, line: str, status: int, error: BaseException) -> int
 
         line = json_line(line, logging.ERROR, error if context.debug else None)
     else:
-        if context.debug:
-            traceback.print_exc()
-        line = f"ossmount: {line}"
-    print(line, file=sys.stderr)  # noqa: T201 - the error line itself
+        shown = traceback.format_exc() if context.debug else ""
+        line = f"{shown}ossmount: {line}"
+    with suppress(OSError):  # where nobody can read it, the status still tells
+        print(line, file=sys.stderr)  # noqa: T201 - the error line itself
     return status
 
 
@@ -113,7 +131,7 @@ def _run(context: Context, words: list[str]) -> int:
     if not words:
         sys.stderr.write(overview())
         return SettingsError.exit_status
-    if words[0] in HELP_WORDS and not words[1:]:
+    if _asks_for_the_overview(words):
         context.out.write(overview())
         return 0
     if words[0] in {"-V", "--version"}:
@@ -121,6 +139,12 @@ def _run(context: Context, words: list[str]) -> int:
         return 0
     command, rest = choose(words)
     return command.run(context, parse(command, rest))
+
+
+def _asks_for_the_overview(words: Sequence[str]) -> bool:
+    """``--help`` alone, or with a word that begins several commands."""
+    asked = [word for word in words if word not in HELP_WORDS]
+    return not asked or (len(asked) == 1 < len(words) and asked[0] in GROUPS)
 
 
 def choose(words: list[str]) -> tuple[Command, list[str]]:
@@ -133,8 +157,8 @@ def choose(words: list[str]) -> tuple[Command, list[str]]:
     for command in COMMANDS:
         if tuple(words[: len(command.words)]) == command.words:
             return command, words[len(command.words) :]
-    if words[0] == "index":
-        return _unknown_index_command(words[1:])
+    if words[0] in GROUPS and (words[0] == "index" or _looks_like_a_command(words)):
+        raise _unknown_command_of(words[0], words[1:])
     if _looks_like_a_command(words):
         near = difflib.get_close_matches(words[0], [command.words[0] for command in COMMANDS], n=1)
         remedy = f"did you mean {near[0]!r}?" if near else "see 'ossmount --help'"
@@ -147,10 +171,10 @@ def _looks_like_a_command(words: Sequence[str]) -> bool:
     return not first.startswith("-") and "/" not in first and first != "none" and is_missing(first)
 
 
-def _unknown_index_command(rest: Sequence[str]) -> tuple[Command, list[str]]:
-    known = [command.words[1] for command in COMMANDS if command.words[0] == "index"]
-    asked = f"index {rest[0]!r} is not known" if rest and rest[0] not in HELP_WORDS else "index what?"
-    raise SettingsError(asked, f"one of: {', '.join(f'index {word}' for word in known)}")
+def _unknown_command_of(group: str, rest: Sequence[str]) -> SettingsError:
+    known = [command.name for command in COMMANDS if command.words[0] == group]
+    asked = f"{group} {rest[0]!r} is not known" if rest else f"{group} what?"
+    return SettingsError(asked, f"one of: {', '.join(known)}")
 
 
 def overview() -> str:

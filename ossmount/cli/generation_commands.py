@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from ossmount.cli.command import Context
 from ossmount.cli.commands import json_flag
 from ossmount.cli.index_commands import index_argument, show_info
-from ossmount.cli.output import as_fields, cell, print_json, printable, size_text
+from ossmount.cli.output import as_fields, cell, print_json, printable, replacing, size_text
 from ossmount.cli.progress import progress_on
-from ossmount.errors import SettingsError
 
 
 def index_refresh_arguments(parser: argparse.ArgumentParser) -> None:
@@ -139,7 +136,7 @@ def verify(context: Context, arguments: argparse.Namespace) -> int:
         if arguments.json:
             rows.append(as_fields(difference))
         else:
-            _write_row(context.out, difference)
+            context.out.write(_row_text(difference))
 
     with progress_on(form=context.log_format) as report:
         found = context.app.verify(arguments.target, settings, report, note, contents=arguments.contents)
@@ -154,22 +151,18 @@ def verify(context: Context, arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _report_file(name: str | None) -> Iterator[Callable[[Any], None]]:
-    """Writes rows beside ``name``, which is replaced when all went well."""
+    """Writes rows to what replaces ``name`` when all went well."""
     if name is None:
         yield lambda _: None
         return
-    target = Path(name)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with beside.open("x", encoding="utf-8") as output:
-            output.write("what\tpath\n")
-            yield lambda row: _write_row(output, row)
-        beside.replace(target)
-    except OSError as error:
-        raise SettingsError(f"{target}: {error.strerror}", "name a file that can be written") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(name) as output:
+        output.write(b"what\tpath\n")
+
+        def write(row: Any) -> None:
+            output.write(_row_text(row).encode())
+
+        yield write
 
 
-def _write_row(output: Any, row: Any) -> None:
-    output.write("\t".join(cell(value) for value in as_fields(row).values()) + "\n")
+def _row_text(row: Any) -> str:
+    return "\t".join(cell(value) for value in as_fields(row).values()) + "\n"

@@ -7,7 +7,6 @@ answer out.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ from ossmount.cli.output import (
     print_json,
     print_json_rows,
     printable,
+    replacing,
     size_text,
     time_text,
 )
 from ossmount.cli.progress import progress_on
-from ossmount.errors import SettingsError
 from ossmount.model import Child, IndexInfo, Kind
 
 
@@ -144,17 +143,9 @@ def index_export(context: Context, arguments: argparse.Namespace) -> int:
     if arguments.manifest == "-":
         context.app.index_export(arguments.index, sys.stdout.buffer)
         return 0
-    target = Path(arguments.manifest)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with beside.open("xb") as output:
-            rows = context.app.index_export(arguments.index, output)
-        beside.replace(target)
-    except OSError as error:
-        raise SettingsError(f"{target}: {error.strerror}", "name a file that can be written") from error
-    finally:
-        beside.unlink(missing_ok=True)
-    context.out.write(f"{target}: {rows:,} rows\n")
+    with replacing(arguments.manifest) as output:
+        rows = context.app.index_export(arguments.index, output)
+    context.out.write(f"{Path(arguments.manifest)}: {rows:,} rows\n")
     return 0
 
 

@@ -1,18 +1,43 @@
 """Answers on standard output: tables for people, JSON for programs.
 
-What may live here: how answers look; nothing is computed. Who may touch it: whoever changes that look.
-JSON is a contract: fields may be added, none is renamed.
+What may live here: how answers look, and files that take them; nothing is computed. Who may touch it:
+whoever changes that look. JSON is a contract: fields may be added, none is renamed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
+
+from ossmount.errors import SettingsError
+from ossmount.places import is_no_file
+
+
+@contextlib.contextmanager
+def replacing(name: str) -> Iterator[IO[bytes]]:
+    """What takes the place of the file ``name`` when all went well; nothing is left where that fails.
+
+    A device or a pipe such as ``/dev/stdout`` is not replaced but written. Raises SettingsError.
+    """
+    target = Path(name)
+    beside = target if is_no_file(target) else target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with beside.open("wb" if beside is target else "xb") as output:
+            yield output
+        if beside is not target:
+            beside.replace(target)
+    except OSError as error:
+        raise SettingsError(f"{target}: {error.strerror}", "name a file that can be written") from error
+    finally:
+        if beside is not target:
+            beside.unlink(missing_ok=True)
 
 
 def as_fields(row: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -192,6 +194,34 @@ def check_directory(path: Path, clean: bool = False) -> Directory:
         )
     _check_plain(target)
     return Directory(target)
+
+
+@contextmanager
+def making_it_alone(mountpoint: Mountpoint) -> Iterator[None]:
+    """Nobody else makes a mount on this directory meanwhile, and nobody has since it was checked.
+
+    Two would lie upon each other, and be one to everybody who asks for the mount there. The directory itself
+    is locked; where it cannot be, the second look has to do. Raises MountpointUnusable.
+    """
+    if isinstance(mountpoint, Descriptor):
+        yield
+        return
+    path = mountpoint.path
+    with ExitStack() as stack:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Not by closing alone: children that are forked meanwhile hold the descriptor, too.
+            stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
+        except BlockingIOError:
+            raise MountpointUnusable(
+                f"another process is just mounting on {path}", "see 'ossmount list' in a moment"
+            ) from None
+        except OSError:
+            pass
+        check_directory(path)
+        yield
 
 
 def _refuse_or_clean(target: Path, mounted: Mounted, clean: bool) -> None:

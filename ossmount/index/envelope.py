@@ -24,7 +24,7 @@ import xxhash
 from ossmount.errors import IndexDamaged, IndexFileError, IndexVersionError
 from ossmount.index.layout import FORMAT
 from ossmount.index.storage import translated
-from ossmount.places import is_still
+from ossmount.places import is_no_file, is_still
 
 _MAGIC = b"OSSMIDX\n"
 _TRAILER = struct.Struct("<8sIIQ16s24x")
@@ -135,6 +135,8 @@ def reserved(path: Path) -> Iterator[Path]:
     What is still there at the end is removed, and at the beginning what killed processes left. Raises
     IndexFileError.
     """
+    if is_no_file(path):
+        raise IndexFileError(f"{path} is no regular file, which an index would replace", "name another file")
     with translated(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)

@@ -165,7 +165,9 @@ class ListedObjects:
             return root, key
         if self.base_uri is None:
             raise ManifestError(
-                *self.where(number), f"{text!r} is not a complete URI", "say with --base-uri where it belongs"
+                *self.where(number),
+                f"{text!r} is not a complete URI",
+                "write s3://bucket/key, or give --manifest and --base-uri",
             )
         root, prefix = _base(self.base_uri)
         return root, prefix + text

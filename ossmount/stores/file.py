@@ -160,6 +160,8 @@ def _walk(prefix: bytes, after: bytes, deep: bool) -> Iterator[_Row]:
         raise BucketMissing(
             f"directory {join_uri(FILE_ROOT, decode_key(top))} does not exist", "check the path"
         ) from error
+    except NotADirectoryError:
+        return  # there is nothing below a file
     except (OSError, ValueError) as error:
         raise _translated(error, decode_key(top)) from error
     yield from _descend(top, prefix, after, deep, ((status.st_dev, status.st_ino),))

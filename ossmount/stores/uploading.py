@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from ossmount.config import StoreSettings
 from ossmount.errors import SettingsError, StoreError, StoreUnavailable
+from ossmount.places import is_no_file
 from ossmount.stores.file import encode_key
 from ossmount.stores.oss_credentials import choose_credentials
 from ossmount.stores.oss_endpoint import resolve_endpoint
@@ -133,6 +134,8 @@ class _OssUploader(SdkTransport):
 class _FileUploader:
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
+        if is_no_file(path):
+            raise StoreError(f"{path} is no regular file, which would be replaced", "name another place")
         beside = path.with_name(f".{path.name}.{os.getpid()}.{hashlib.sha256(data).hexdigest()[:8]}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

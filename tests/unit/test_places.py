@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ossmount.places import is_directory, is_file, is_missing, is_pipe, is_still
+from ossmount.places import is_directory, is_file, is_missing, is_no_file, is_pipe, is_still
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ def test_what_stands_there(places: Path, name: str, missing: bool, kind: object)
     path = f"{places}/{name}"
     assert is_missing(path) is missing
     assert [ask for ask in (is_file, is_directory, is_pipe) if ask(path)] == ([kind] if kind else [])
+    assert is_no_file(path) is (kind in {is_directory, is_pipe})
 
 
 def test_an_open_file_that_was_removed_or_replaced_is_another(tmp_path: Path) -> None:

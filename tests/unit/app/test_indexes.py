@@ -12,10 +12,19 @@ from pathlib import Path
 import pytest
 
 from ossmount.app.indexes import build_index, cache_directory, choose_index, describe_age
+from ossmount.app.inspection import build_index as build_at
+from ossmount.app.inspection import index_ls
 from ossmount.app.mounting import anchored
 from ossmount.app.standard_input import standard_input_as_file
 from ossmount.config import CacheSettings, Settings, compose
-from ossmount.errors import CacheError, EmptySource, SettingsError, StoreUnavailable
+from ossmount.errors import (
+    CacheError,
+    EmptySource,
+    IndexFileError,
+    SettingsError,
+    SourceError,
+    StoreUnavailable,
+)
 from ossmount.model import IndexInfo, Progress
 from tests.servers.http import RangeServer, leading_to
 
@@ -68,6 +77,37 @@ def test_what_shapes_the_tree_keeps_indexes_apart(
     second = choose_index([source], compose({"cache_dir": str(tmp_path / "cache")}, other), no_report)
     assert second.built
     assert first.path != second.path
+
+
+@pytest.mark.parametrize(
+    ("uris", "told"),
+    [
+        (["data"], {}),
+        (["data/"], {}),
+        ([], {"manifest": "list", "base_uri": "data/"}),
+        (["data"], {"label_from": "table:list#key=file,label=class"}),
+    ],
+)
+def test_a_relative_path_means_another_tree_in_another_directory(
+    uris: list[str], told: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a job in one directory would be shown, and train on, the files of another."""
+    settings = compose({"cache_dir": str(tmp_path / "cache")}, told)
+    for name in ("here", "there"):
+        (tmp_path / name / "data").mkdir(parents=True)
+        (tmp_path / name / "data" / "1").write_text(name)
+        (tmp_path / name / "data" / "2").write_text(name)
+        (tmp_path / name / "list").write_text("file,class\n1,x\n" if "label_from" in told else "1 x\n")
+        os.utime(tmp_path / name / "list", (1, 1))
+
+    monkeypatch.chdir(tmp_path / "here")
+    here = choose_index(uris, settings, no_report)
+    again = choose_index(uris, settings, no_report)
+    monkeypatch.chdir(tmp_path / "there")
+    there = choose_index(uris, settings, no_report)
+
+    assert (here.built, again.built, there.built) == (True, False, True)
+    assert here.path != there.path
 
 
 @pytest.mark.parametrize("other", [{"workers": 7}, {"memory_cache": 0}, {"readahead": "off"}])
@@ -169,3 +209,24 @@ def test_the_index_of_the_same_list_through_another_pipe(tmp_path: Path) -> None
         kept = choose_index([], two, no_report)
     assert (built.built, kept.built, kept.path) == (True, False, built.path)
     assert kept.info.options["manifest"] == "-"
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("pipe", "no regular file"), (".", "a directory"), ("/", "a dir")]
+)
+def test_an_index_replaces_files_only(
+    name: str, what: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(IndexFileError, match=f"is {what}"):
+        build_at([source], name, compose(), no_report)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_directory_of_an_index_is_named_in_what_is_wrong_with_it(source: str, tmp_path: Path) -> None:
+    build_index([source], tmp_path / "x.ossidx", compose(), no_report)
+    with pytest.raises(SourceError, match=r"^'/file/' is not a directory of this index"):
+        list(index_ls(str(tmp_path / "x.ossidx"), "/file/"))
+    with pytest.raises(SourceError, match=r"^no 'none' in this index"):
+        list(index_ls(str(tmp_path / "x.ossidx"), "none"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,17 @@ def test_a_record_comes_back_and_goes() -> None:
     remove_record(PLACE)
     assert read_record(PLACE) is None
     assert not directory.exists()
+
+
+def test_what_ends_late_leaves_the_record_of_the_next_mount() -> None:
+    """A mount that was detached serves open files for a while: another may stand in its place by then."""
+    before, after = record(), replace(record(), supervisor=record().supervisor + 1)
+    before.write()
+    after.write()
+    before.remove()
+    assert read_record(PLACE) == after
+    after.remove()
+    assert read_record(PLACE) is None
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

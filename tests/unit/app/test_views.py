@@ -189,6 +189,23 @@ def test_a_derived_index_is_refreshed_from_its_base(tree: str, tmp_path: Path) -
     assert "n/c/new.jpg" in paths(view)
 
 
+def test_a_view_is_written_to_a_pipe_and_does_not_replace_it(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDWR)
+    try:
+        views.view_create(str(pipe), options(tmp_path, suffix=".jpg"))
+        assert b".jpg" in os.read(reading, 1 << 16)
+    finally:
+        os.close(reading)
+    assert pipe.is_fifo()
+
+
+def test_a_view_has_a_name(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="a view needs a name"):
+        views.view_create("", options(tmp_path))
+
+
 def test_a_finished_listing_leaves_nothing(tree: str, tmp_path: Path) -> None:
     file = tmp_path / "x.ossidx"
     build_index([tree], file, options(tmp_path), lambda _: None)

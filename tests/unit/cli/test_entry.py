@@ -67,6 +67,8 @@ def test_forms_of_mount(line: str, expected: tuple[Any, ...]) -> None:
         ("umuont /m", "did you mean 'umount'?"),
         ("index", "one of: index build, index refresh"),
         ("index bild a b", "'bild' is not known"),
+        ("view", "view what?; one of: view create, view show"),
+        ("view shwo a", "view 'shwo' is not known; one of: view create, view show"),
         ("umount", "missing: MOUNTPOINT"),
         ("list --jason", "--jason"),
     ],
@@ -94,7 +96,9 @@ def test_help_command_is_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("usage: ossmount index ls")
 
 
-@pytest.mark.parametrize("words", [("--help",), ("-h",), ("help",)])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("-h",), ("help",), ("index", "--help"), ("help", "index"), ("view", "-h")]
+)
 def test_overview_names_every_command(words: tuple[str, ...]) -> None:
     status, out = run(*words)
     assert status == 0
@@ -238,6 +242,22 @@ def test_index_export(tmp_path: Path) -> None:
     assert target.read_bytes() == b"key\tsize\na\t7\n"
 
 
+def test_a_pipe_or_device_is_written_and_not_replaced(tmp_path: Path) -> None:
+    """``/dev/stdout`` and ``/dev/null`` would be files afterwards, for everybody, where root writes."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDWR)
+    try:
+        assert run("index", "export", "i", str(pipe))[0] == 0
+        assert os.read(reading, 1 << 16)
+        assert run("index", "refresh", "i", "--report", str(pipe))[0] == 0
+        assert os.read(reading, 1 << 16).startswith(b"what\tpath\n")
+    finally:
+        os.close(reading)
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
 def test_a_failed_export_leaves_what_was_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "out.tsv"
     target.write_text("old")
@@ -329,6 +349,39 @@ def test_a_full_disk_is_no_error_of_ours(unbuffered: str) -> None:
         )  # fmt: skip
     expected = "ossmount: standard output or a temporary file cannot be written: No space left on device;"
     assert (done.returncode, done.stderr) == (1, f"{expected} make room, or write elsewhere\n")
+
+
+@pytest.mark.parametrize(
+    "redirected",
+    ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"],
+)
+def test_the_status_is_told_where_no_line_can_be(redirected: str) -> None:
+    """Scripts tell failures apart by it, services with closed streams too."""
+    command = f"{shlex.quote(sys.executable)} -m ossmount index info /nowhere.ossidx {redirected}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (4, "")
+
+
+def test_an_interrupt_is_one_line_from_the_first_import_on() -> None:
+    code = (
+        "import sys\nclass Interrupted:\n  def find_spec(self, name, *_):\n"
+        "    if name == 'ossmount.cli.entry': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\nfrom ossmount.cli import main\nsys.exit(main(['list']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "ossmount: interrupted\n")
+
+
+def test_closed_streams_are_open_for_what_a_command_runs() -> None:
+    code = (
+        "import os, sys; from ossmount.cli import main; sys.argv = ['ossmount', '--version']\n"
+        "status = main(); links = {os.readlink(f'/proc/self/fd/{n}') for n in range(3)}\n"
+        "sys.exit(status if links == {'/dev/null'} and sys.stdin and sys.stdout and sys.stderr else 99)"
+    )
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} <&- >&- 2>&-"
+    assert subprocess.run(["bash", "-c", command], timeout=30, check=False).returncode == 0
 
 
 def test_a_signal_while_the_process_ends_makes_no_failure_of_what_is_done() -> None:

@@ -92,7 +92,9 @@ def test_the_later_of_flag_and_mount_option_wins() -> None:
     [
         ("workers = ", "c.toml: "),
         ("workres = 3", "unknown key 'workres'"),
-        ("workers = 'many'", "c.toml: workers: "),
+        ("workers = 'many'", "c.toml: workers: 'many' is not a number"),
+        ("workers = 2.5", "c.toml: workers: '2.5' is not a number"),
+        (r'view = "a\u0000b"', r"c.toml: view: 'a\x00b' holds a NUL byte"),
         ("[mount]\nworkers = 3", "unknown key 'mount'"),
     ],
 )

@@ -15,6 +15,7 @@ from ossmount.fuse.mountpoint import (
     all_mounts,
     check_device,
     check_directory,
+    making_it_alone,
     parse_mountpoint,
     resolve,
     unmount,
@@ -122,6 +123,27 @@ def test_a_dead_mount_of_others_is_not_ours_to_clean(
     monkeypatch.setattr(mountpoint, "is_dead", lambda path: True)
     with pytest.raises(MountpointUnusable, match=r"dead fuse.sshfs mount; clean it with 'umount --lazy"):
         check_directory(Path("/mnt/other"), clean=True)
+
+
+def test_one_process_at_a_time_mounts_on_a_directory(tmp_path: Path) -> None:
+    place = Directory(tmp_path)
+    with making_it_alone(place):
+        with pytest.raises(MountpointUnusable, match=rf"^another process is just mounting on {tmp_path}"):
+            making_it_alone(place).__enter__()
+        with making_it_alone(Descriptor(5)):
+            pass
+    with making_it_alone(place):
+        pass
+
+
+def test_a_mount_that_was_made_since_the_check_is_seen(
+    mountinfo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with mountinfo.open("ab") as file:
+        file.write(b"44 43 0:41 / %b ro - fuse.ossmount s3://first ro\n" % os.fsencode(tmp_path))
+    monkeypatch.setattr(mountpoint, "is_dead", lambda path: False)
+    with pytest.raises(MountpointUnusable, match="already shows s3://first"):
+        making_it_alone(Directory(tmp_path)).__enter__()
 
 
 def test_unmounting_what_is_not_mounted(tmp_path: Path) -> None:

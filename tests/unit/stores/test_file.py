@@ -84,6 +84,11 @@ def test_missing_directory(top: str) -> None:
         keys(FileStore(), f"{top}nothing/")
 
 
+def test_nothing_is_below_a_file(tmp_path: Path, top: str) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    assert list(FileStore().list(f"{top}file/")) == []
+
+
 def test_directory_is_no_object(tmp_path: Path, top: str) -> None:
     (tmp_path / "d").mkdir()
     store = FileStore()

@@ -7,7 +7,6 @@ the checks before a mount or ``ossmount umount``.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -17,7 +16,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +109,7 @@ def elsewhere(connection: int, proc: Path = Path("/proc")) -> Iterator[int]:
     """
     seen = {(proc / "self/ns/mnt").readlink()}
     for process in proc.glob("[0-9]*"):
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             namespace = (process / "ns/mnt").readlink()
             if namespace in seen:
                 continue

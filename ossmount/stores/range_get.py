@@ -22,7 +22,7 @@ MISTRUST_AFTER = 16
 MISTRUST_SECONDS = 30.0
 """… for so long: a proxy or a server that refuses these requests must not cost every read a second one."""
 
-SLOWEST_BYTES = 64 << 10
+SLOWEST_BYTES = 16 << 10
 """A second, of a body that takes longer than the time-out: what trickles must not keep others waiting."""
 
 _PARTIAL, _WHOLE = 206, 200

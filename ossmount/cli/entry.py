@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
 import itertools
 import logging
 import os
@@ -50,6 +51,7 @@ def main(
 ) -> int:
     """Runs a command and returns its exit status. Only ``--help`` leaves by SystemExit."""
     if argv is None:
+        _unbuffer_errors()
         _open_closed_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None and Path(sys.argv[0]).name.startswith("mount."):
@@ -87,6 +89,19 @@ def _open_closed_streams() -> None:
             number = os.open(os.devnull, os.O_RDWR)  # the lowest one that is free: its own
             os.set_inheritable(number, True)
             setattr(sys, name, os.fdopen(number, mode))
+
+
+def _unbuffer_errors() -> None:
+    """What cannot be written to standard error, on a full disk, is lost at once.
+
+    From a buffer Python tries again when it ends, and where that fails too its status is 120.
+    """
+    old = sys.stderr
+    if old is None:
+        return
+    raw = io.FileIO(old.fileno(), "w", closefd=False)
+    # As with ``python -u``: no bytes stay in an object that is not buffered.
+    sys.stderr = io.TextIOWrapper(raw, old.encoding, old.errors, line_buffering=True, write_through=True)
 
 
 def _ignore_signals() -> None:

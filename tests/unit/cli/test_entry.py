@@ -357,8 +357,9 @@ def test_a_full_disk_is_no_error_of_ours(unbuffered: str) -> None:
 )
 def test_the_status_is_told_where_no_line_can_be(redirected: str) -> None:
     """Scripts tell failures apart by it, services with closed streams too."""
-    command = f"{shlex.quote(sys.executable)} -m ossmount index info /nowhere.ossidx {redirected}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=False)
+    command = f"unset PYTHONUNBUFFERED; {shlex.quote(sys.executable)} -m ossmount index info /nowhere.ossidx"
+    words = ["bash", "-c", f"{command} {redirected}"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout) == (4, "")
 
 

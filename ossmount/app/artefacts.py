@@ -30,6 +30,7 @@ from ossmount.app.pruning import UNUSED_SECONDS, note_use, remove_older, remove_
 from ossmount.app.pull_lock import pulling_alone
 from ossmount.config import Settings
 from ossmount.errors import IndexDamaged, IndexFileError, ObjectMissing, SettingsError
+from ossmount.json_text import read_json
 from ossmount.model import IndexInfo, ObjectId, Progress
 from ossmount.protocols import ObjectStore, Report
 from ossmount.stores import StorePool
@@ -97,7 +98,7 @@ class Pointer:
     def decode(cls, data: bytes, uri: str) -> Pointer:
         """Raises IndexDamaged, IndexFileError."""
         try:
-            return _parse_pointer(json.loads(data), uri)
+            return _parse_pointer(read_json(data), uri)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IndexDamaged(f"{uri} is not an index that was pushed", "push it again") from error
 

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ossmount.json_text import read_json
+
 PROTOCOL = 1
 
 SOCKET_NAME = "control.sock"
@@ -41,8 +43,8 @@ def encode(value: Mapping[str, Any]) -> bytes:
 def decode(line: bytes) -> dict[str, Any]:
     """The object on a line. Raises Refused."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        value = read_json(line)
+    except ValueError as error:
         raise Refused("malformed", f"not a line of JSON: {error}") from error
     if not isinstance(value, dict):
         raise Refused("malformed", "a request is a JSON object")

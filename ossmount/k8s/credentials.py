@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ossmount.json_text import read_json
 from ossmount.k8s import credential_process
 from ossmount.k8s.folder import Folder
 from ossmount.k8s.refusal import Code, Refusal
@@ -103,7 +104,7 @@ def _check_pair(found: Mapping[str, str], first: str, second: str, first_key: st
 def _token(tokens: str) -> str:
     """The token for STS out of what kubelet passes. Raises Refusal."""
     try:
-        return str(json.loads(tokens)[STS_AUDIENCE]["token"])
+        return str(read_json(tokens)[STS_AUDIENCE]["token"])
     except (ValueError, TypeError, KeyError):
         raise Refusal(
             Code.UNAUTHENTICATED,

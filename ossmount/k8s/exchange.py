@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from ossmount.errors import MountError
+from ossmount.json_text import read_json
 
 VERSION = 1
 
@@ -74,7 +75,7 @@ class Offer:
     def decode(cls, text: bytes) -> Offer:
         """Raises MountError for what is no message of this version."""
         try:
-            fields = json.loads(text)
+            fields = read_json(text)
             version = fields["version"]
             if version == VERSION:
                 return cls(fields["volume"], tuple(map(str, fields["sources"])), _texts(fields["options"]))

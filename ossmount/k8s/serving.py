@@ -6,7 +6,6 @@ may touch it: whoever adds a third way.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from ossmount.app.indexes import cache_directory
 from ossmount.app.runtime import remove_record
 from ossmount.fuse.handing_over import mount_descriptor
+from ossmount.json_text import read_json
 from ossmount.k8s import credentials as files
 from ossmount.k8s.attributes import Policy
 from ossmount.k8s.credentials import Credentials
@@ -170,7 +170,7 @@ class ServeBySidecar:
         if text is None:
             return None
         try:
-            return f"the sidecar failed: {str(json.loads(text)['message'])[:512]}"
+            return f"the sidecar failed: {str(read_json(text)['message'])[:512]}"
         except (ValueError, TypeError, KeyError):
             return "the sidecar failed"
 

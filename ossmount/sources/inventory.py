@@ -16,11 +16,11 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from ossmount.errors import ManifestError, SettingsError, SourceError
+from ossmount.json_text import read_json
 from ossmount.places import is_missing
 from ossmount.protocols import OpenStore
 from ossmount.sources.arrow_csv import rows_of, table_batches
 from ossmount.sources.columns import Rows
-from ossmount.sources.json_text import read_json
 from ossmount.sources.parquet import checked_rows, parquet_batches
 from ossmount.sources.parsing import Table, read_rows
 from ossmount.sources.text_file import TextFile

@@ -26,10 +26,10 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 from ossmount.errors import ManifestError, SettingsError, SourceError, StoreError
+from ossmount.json_text import read_json
 from ossmount.model import EntryBatch, ObjectInfo, Progress
 from ossmount.protocols import OpenStore, Report, Source
 from ossmount.sources.columns import parse_columns
-from ossmount.sources.json_text import read_json
 from ossmount.sources.labels import label_fault
 from ossmount.sources.readers import open_reader
 from ossmount.sources.sizes import SizeFetcher

@@ -13,9 +13,9 @@ from itertools import islice
 from typing import Any, BinaryIO, Protocol
 
 from ossmount.errors import ManifestError, OssmountError, SettingsError
+from ossmount.json_text import read_json
 from ossmount.sources.arrow_csv import is_well_quoted, read_table
 from ossmount.sources.columns import BATCH_ROWS, KEY_NAMES, Rows
-from ossmount.sources.json_text import read_json
 from ossmount.sources.parquet import MAGIC, ParquetReader
 from ossmount.sources.parsing import Form, Plain, Row, detect_form, read_lines, read_rows, row_of
 from ossmount.sources.text_file import TextFile

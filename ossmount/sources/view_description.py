@@ -20,8 +20,8 @@ from typing import Any
 
 from ossmount.config import ViewSettings, join_words
 from ossmount.errors import SettingsError
+from ossmount.json_text import read_json
 from ossmount.sources.globs import compile_globs
-from ossmount.sources.json_text import read_json
 from ossmount.sources.labels import label_fault
 
 VERSION = 1

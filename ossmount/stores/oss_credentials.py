@@ -6,7 +6,6 @@ another place. Every request asks its source, so renewed keys reach both transpo
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from oss2.credentials import EcsRamRoleCredentialsProvider, EnvironmentVariableC
 
 from ossmount.config import StoreSettings
 from ossmount.errors import AccessDenied, SettingsError
+from ossmount.json_text import read_json
 
 METADATA_URL = "http://100.100.100.200/latest/meta-data/ram/security-credentials/"
 """Where an ECS instance finds the keys of its RAM role (Alibaba Cloud's instance metadata)."""
@@ -158,7 +158,7 @@ def parse_credentials(text: str, place: str) -> tuple[Credentials, float]:
     """Keys and their expiry (seconds since the epoch; infinity where none). Raises SettingsError."""
     remedy = 'it must hold {"AccessKeyId": …, "AccessKeySecret": …, "SecurityToken": …, "Expiration": …}'
     try:
-        table = json.loads(text)
+        table = read_json(text)
         keys = Credentials(
             table["AccessKeyId"].strip(),
             table["AccessKeySecret"].strip(),

@@ -188,6 +188,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "a bit of a part": lambda bucket: flip(stored_parts(bucket)[1]),
     "a part cut short": lambda bucket: stored_parts(bucket)[1].write_bytes(b"x"),
     "no JSON": lambda bucket: (bucket / "train.ossidx").write_bytes(b"\x00index"),
+    "JSON that is nested too deeply": lambda bucket: (bucket / "train.ossidx").write_bytes(b"[" * 50_000),
     "another kind": rewrite(lambda fields: fields.update(kind="x")),
     "parts in another order": rewrite(lambda fields: fields["parts"].reverse()),
     "a part too few": rewrite(lambda fields: fields["parts"].pop()),

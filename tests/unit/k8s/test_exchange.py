@@ -76,7 +76,17 @@ def test_too_many_descriptors(pair: tuple[socket.socket, socket.socket]) -> None
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"{", b"\xff\xfe", b"[]", b"null", b"{}", json.dumps({"version": 1}).encode(), OFFER.encode()[:-1]],
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b"{}",
+        b"[" * 50_000,
+        json.dumps({"version": 1}).encode(),
+        OFFER.encode()[:-1],
+    ],
 )
 def test_garbage(pair: tuple[socket.socket, socket.socket], text: bytes) -> None:
     with Path("/dev/null").open() as stream:

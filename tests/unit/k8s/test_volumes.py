@@ -13,7 +13,7 @@ import pytest
 
 from ossmount.errors import MountError
 from ossmount.k8s.attributes import Policy, Serve
-from ossmount.k8s.exchange import SOCKET, VOLUMES, Offer
+from ossmount.k8s.exchange import ERROR_FILE, FILE_MAX, SIDECAR, SOCKET, VOLUMES, Offer
 from ossmount.k8s.folder import folders
 from ossmount.k8s.offers import Offers, Place
 from ossmount.k8s.processes import is_alive
@@ -131,3 +131,15 @@ def test_a_sidecar_that_fetches_while_statistics_are_asked(offered: tuple[Volume
     volumes, _, target = offered
     report = volumes.report("v", str(target))
     assert (report.abnormal, report.message) == (False, "waiting for the sidecar")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * FILE_MAX, '{"error": "x"}', '"message"'])
+def test_whatever_stands_where_a_sidecar_tells_its_error(
+    offered: tuple[Volumes, State, Path], offers: Offers, text: str
+) -> None:
+    """The Pod's user writes it, and the node plugin serves all other volumes meanwhile."""
+    _, state, target = offered
+    record, place = state.read(str(target)), Place.of(str(target))
+    assert record is not None
+    (place.empty_dir / VOLUMES / place.volume / SIDECAR / ERROR_FILE).write_text(text)
+    assert ServeBySidecar(offers).problem(replace(record, phase=Phase.PUBLISHED)) == "the sidecar failed"

@@ -62,7 +62,7 @@ def test_the_vendors_form() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"AccessKeyId": 1, "AccessKeySecret": "hidden"}', "hidden"]
+    "text", ["", "[]", "{}", '{"AccessKeyId": 1, "AccessKeySecret": "hidden"}', "hidden", "[" * 100_000]
 )
 def test_another_form_is_named_without_its_content(text: str) -> None:
     with pytest.raises(SettingsError, match=r"keys\.json") as caught:

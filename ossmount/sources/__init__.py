@@ -79,8 +79,10 @@ def _source(
         raise SettingsError("--manifest and an object list exclude each other", "use one of the two")
     if settings.manifest is not None:
         return _manifest(settings.manifest, uri, settings, open_store)
-    if settings.base_uri is not None:
-        raise SettingsError("--base-uri belongs to --manifest", "leave it out, or give a manifest")
+    for name in ("base_uri", "columns", "manifest_parser"):
+        if getattr(settings, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise SettingsError(f"{flag} belongs to --manifest", "leave it out, or give a manifest")
     if listed:
         if uri is not None:
             raise SettingsError(

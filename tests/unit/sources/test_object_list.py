@@ -98,6 +98,8 @@ def test_choice() -> None:
         (None, SourceSettings(manifest="m", objects="l"), "exclude each other"),
         ("s3://a", SourceSettings(objects="l"), "exclude each other"),
         ("s3://a", SourceSettings(base_uri="s3://a"), "--base-uri belongs"),
+        ("s3://a", SourceSettings(columns="key=a"), "--columns belongs"),
+        (None, SourceSettings(objects="l", manifest_parser="m:f"), "--manifest-parser belongs"),
         ("s3://a", SourceSettings(manifest="m", base_uri="s3://b"), "two bases"),
         (None, SourceSettings(manifest="m", base_uri="gs://b"), "unknown scheme"),
     ],

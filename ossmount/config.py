@@ -12,6 +12,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ossmount.errors import SettingsError
@@ -21,6 +22,7 @@ ENVIRONMENT_PREFIX = "OSSMOUNT_"
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtKMGT]?)(?:i?[bB])?")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_MODE = re.compile(r"(?:0o)?0*([0-7]{1,3})")
 _SCALE = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -41,12 +43,24 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def _number(convert: Callable[[str], Any], text: str) -> Any:
+    """What ``convert`` reads. Raises ValueError, without its talk of literals and bases."""
+    try:
+        return convert(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+
+
+parse_count = partial(_number, int)
+parse_rate = partial(_number, float)
+
+
 def parse_mode(text: str) -> int:
     """Permission bits from octal text (``0444``). Raises ValueError."""
-    mode = int(text, 8)
-    if not 0 <= mode <= 0o777:
+    match = _MODE.fullmatch(text.strip())
+    if match is None:
         raise ValueError(f"{text!r} is not a mode between 0000 and 0777")
-    return mode
+    return int(match[1], 8)
 
 
 def parse_bool(text: str) -> bool:
@@ -114,13 +128,13 @@ class StoreSettings:
     oss_internal: bool = option(False, "use the region's internal OSS endpoint", parse_bool)
     oss_cname: bool = option(False, "the endpoint is a custom domain bound to the bucket", parse_bool)
     local_files: bool = option(True, "open file:// URIs and local paths", parse_bool)
-    retries: int = option(5, "how often a failed request is repeated", int, "N")
+    retries: int = option(5, "how often a failed request is repeated", parse_count, "N")
     connect_timeout: float = option(10.0, "time to make a connection", parse_duration, "TIME")
     request_timeout: float = option(60.0, "time for one request", parse_duration, "TIME")
     max_bandwidth: int = option(
         0, "most bytes a second that a mount asks the store for; 0: no limit", parse_size, "SIZE"
     )
-    max_request_rate: float = option(0.0, "most requests a second of a mount; 0: no limit", float, "N")
+    max_request_rate: float = option(0.0, "most requests a second of a mount; 0: no limit", parse_rate, "N")
 
     @property
     def plain_endpoint(self) -> bool:
@@ -155,7 +169,7 @@ class SourceSettings:
     on_missing: str = option(
         "error", "listed objects that do not exist: an error, or left out", choices=("error", "skip")
     )
-    size_concurrency: int = option(64, "HEAD requests at once while sizes are fetched", int, "N")
+    size_concurrency: int = option(64, "HEAD requests at once while sizes are fetched", parse_count, "N")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +205,7 @@ class ViewSettings:
     split: str | None = option(
         None, "put each file under one of these directories, like train=0.9,val=0.1", metavar="NAME=SHARE,..."
     )
-    seed: int = option(0, "another seed gives another split and other shards", int, "N")
+    seed: int = option(0, "another seed gives another split and other shards", parse_count, "N")
     shard: str | None = option(None, "show only shard K of N (from 0)", metavar="K/N")
 
 
@@ -225,9 +239,9 @@ class ReadaheadSettings:
     small_file: int = option(4 << 20, "files up to this size are fetched with one GET", parse_size, "SIZE")
     part_size: int = option(8 << 20, "largest part of a large file per GET", parse_size, "SIZE")
     block_size: int = option(1 << 20, "block of a large file in the cache", parse_size, "SIZE")
-    max_requests: int = option(128, "requests in flight in each process", int, "N")
+    max_requests: int = option(128, "requests in flight in each process", parse_count, "N")
     max_bytes: int = option(128 << 20, "bytes in flight in each process", parse_size, "SIZE")
-    prefetchers: int = option(2, "processes that fetch ahead", int, "N")
+    prefetchers: int = option(2, "processes that fetch ahead", parse_count, "N")
     read_deadline: float = option(120.0, "a read is answered within this time", parse_duration, "TIME")
     push: bool = option(True, "push fetched files into the kernel's page cache", parse_bool)
 
@@ -236,9 +250,9 @@ class ReadaheadSettings:
 class MountSettings:
     """The kernel's side of a mount."""
 
-    workers: int = option(2, "processes that answer the kernel", int, "N")
-    uid: int | None = option(None, "owner of every file (default: who mounts)", int, "UID")
-    gid: int | None = option(None, "group of every file", int, "GID")
+    workers: int = option(2, "processes that answer the kernel", parse_count, "N")
+    uid: int | None = option(None, "owner of every file (default: who mounts)", parse_count, "UID")
+    gid: int | None = option(None, "group of every file", parse_count, "GID")
     file_mode: int = option(0o444, "permission bits of files", parse_mode, "MODE")
     dir_mode: int = option(0o555, "permission bits of directories", parse_mode, "MODE")
     allow_other: bool = option(False, "let other users read the mount", parse_bool)
@@ -248,7 +262,7 @@ class MountSettings:
     kernel_read_ahead: int = option(
         1 << 20, "read-ahead window of the kernel (needs root or the mount's owner)", parse_size, "SIZE"
     )
-    max_background: int = option(512, "requests the kernel keeps outstanding", int, "N")
+    max_background: int = option(512, "requests the kernel keeps outstanding", parse_count, "N")
     ask_opens: str = option(
         "auto",
         "when the kernel asks the mount before it opens a file; auto: until programs only read again"
@@ -327,9 +341,7 @@ def parse_value(name: str, text: str, origin: str, *, ranged: bool = True) -> An
         if ranged:
             check_range(name, text, value, opt.parse)
     except ValueError as error:
-        # int() and float() speak of literals and bases.
-        what = f"{text!r} is not a number" if str(error).endswith(repr(text)) else error
-        raise SettingsError(f"{origin}: {what}") from error
+        raise SettingsError(f"{origin}: {error}") from error
     return value
 
 

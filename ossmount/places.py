@@ -1,8 +1,9 @@
 """What stands at a path, asked without an exception: a path may lie where this user sees nothing.
 
-What may live here: questions to stat(2). Who may touch it: only for another question. ``Path.exists`` and its
-like raise for a directory that may not be searched, a dead mount and a name that is too long (Python < 3.14);
-a user who gives such a path is told by whatever opens it, so nobody has to find words for it here.
+What may live here: questions to stat(2), and how a file takes the place of another. Who may touch it: only
+for another question. ``Path.exists`` and its like raise for a directory that may not be searched, a dead
+mount and a name that is too long (Python < 3.14); a user who gives such a path is told by whatever opens it,
+so nobody has to find words for it here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
 Place = str | os.PathLike[str]
 
@@ -48,6 +53,25 @@ def is_no_file(path: Place) -> bool:
     A rename would take a device or a pipe away: ``/dev/null`` from the whole machine, where root writes.
     """
     return not stat.S_ISREG(_mode(path) or stat.S_IFREG)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[IO[bytes]]:
+    """What takes the place of the file ``target`` when all went well; nothing is left where that fails.
+
+    A device or a pipe such as ``/dev/stdout`` is not replaced but written. Raises OSError.
+    """
+    if is_no_file(target):
+        with target.open("wb") as output:
+            yield output
+        return
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with beside.open("xb") as output:
+            yield output
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def is_still(descriptor: int, path: Place) -> bool:

@@ -66,7 +66,7 @@ def _still_ending(supervisor: int, target: Path, holders: Sequence[int]) -> str:
     why = ""
     if holders:
         pids = ", ".join(map(str, holders))
-        why = f": containers that were started meanwhile still have the mount (processes {pids}); end those"
+        why = f": containers or services begun meanwhile still have the mount (processes {pids}); end those"
     return f"the daemon {supervisor} of {target} is still ending{why}"
 
 

@@ -22,7 +22,7 @@ from ossmount import index
 from ossmount.config import IndexSettings, Settings, ViewSettings, parse_value
 from ossmount.errors import SettingsError
 from ossmount.model import EntryBatch, IndexInfo, Progress
-from ossmount.places import is_missing, is_no_file
+from ossmount.places import is_missing, replacing
 from ossmount.protocols import Report, Source
 from ossmount.sources.labels import label_fault
 from ossmount.sources.view_description import ViewDescription, parse_view, view_of
@@ -215,14 +215,10 @@ def view_create(name: str, settings: Settings) -> Path:
         raise SettingsError("a view needs a name", "write one, or a path that ends in .json")
     text = description_of(resolved(settings)).to_json()
     path = view_path(name)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if is_no_file(path):
-            path.write_text(text, encoding="utf-8")
-        else:
-            beside.write_text(text, encoding="utf-8")
-            beside.replace(path)
+        with replacing(path) as output:
+            output.write(text.encode())
     except OSError as error:
         raise SettingsError(
             f"the view {path} cannot be written: {error.strerror}", "name a file that can be"

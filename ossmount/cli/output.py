@@ -9,35 +9,24 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import IO, Any, TextIO
 
+from ossmount import places
 from ossmount.errors import SettingsError
-from ossmount.places import is_no_file
 
 
 @contextlib.contextmanager
 def replacing(name: str) -> Iterator[IO[bytes]]:
-    """What takes the place of the file ``name`` when all went well; nothing is left where that fails.
-
-    A device or a pipe such as ``/dev/stdout`` is not replaced but written. Raises SettingsError.
-    """
-    target = Path(name)
-    beside = target if is_no_file(target) else target.with_name(f".{target.name}.{os.getpid()}")
+    """What takes the place of the file ``name``, see :func:`places.replacing`. Raises SettingsError."""
     try:
-        with beside.open("wb" if beside is target else "xb") as output:
+        with places.replacing(Path(name)) as output:
             yield output
-        if beside is not target:
-            beside.replace(target)
     except OSError as error:
-        raise SettingsError(f"{target}: {error.strerror}", "name a file that can be written") from error
-    finally:
-        if beside is not target:
-            beside.unlink(missing_ok=True)
+        raise SettingsError(f"{name}: {error.strerror}", "name a file that can be written") from error
 
 
 def as_fields(row: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from ossmount.stores.authorities import authorities_for
 from ossmount.stores.content_range import check_range
 from ossmount.stores.describing import GetRequest, get_request
 from ossmount.stores.etags import is_weak, plain_etag, wire_etag
-from ossmount.stores.range_get import SLOWEST_BYTES
+from ossmount.stores.range_get import longest
 from ossmount.uris import shown_uri
 
 MODIFIED: Final = "modified:"
@@ -127,7 +127,7 @@ class HttpStore:
         self._pool.clear()
 
     def _body(self, answer: urllib3.BaseHTTPResponse, target: ObjectId, skip: int, length: int) -> bytes:
-        until = self._clock() + self._timeout + (skip + length) / SLOWEST_BYTES
+        until = self._clock() + longest(self._timeout, skip + length)
         data, missing = bytearray(), skip + length
         # What has come and no more: urllib3's own time-out begins anew with every byte. Old ones lack read1.
         read: Callable[[int], bytes] = getattr(answer, "read1", answer.read)

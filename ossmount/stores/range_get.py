@@ -54,6 +54,11 @@ class Trust:
             self._failures[root] = 0
 
 
+def longest(timeout: float, length: int) -> float:
+    """Seconds that a body of ``length`` bytes may take, where one request may stand still for ``timeout``."""
+    return timeout + length / SLOWEST_BYTES
+
+
 class RangeGet:
     """A request under way. ``sink`` is given the body as it comes, and ``arrived`` then b""."""
 
@@ -95,8 +100,8 @@ class RangeGet:
         return self.sink
 
     def longest(self, timeout: float) -> float:
-        """Seconds that it may take in all, where one request may stand still for ``timeout``."""
-        return timeout + self.request.length / SLOWEST_BYTES
+        """Seconds that it may take in all, see :func:`longest`."""
+        return longest(timeout, self.request.length)
 
     @property
     def missing(self) -> int:

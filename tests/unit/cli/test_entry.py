@@ -30,6 +30,12 @@ def run(*words: str, app: FakeApplication | None = None, **environment: str) -> 
     return status, out.getvalue()
 
 
+def in_python(code: str) -> subprocess.CompletedProcess[str]:
+    """``code`` run by an interpreter of its own."""
+    words = [sys.executable, "-c", code]
+    return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+
+
 def call(*words: str, **environment: str) -> tuple[str, tuple[Any, ...]]:
     """The one call that a successful command made, without settings."""
     app = FakeApplication()
@@ -327,9 +333,7 @@ def test_help_imports_no_client() -> None:
         "heavy = {'boto3', 'oss2', 'obstore', 'opendal', 'lmdb', 'pyfuse3', 'trio', 'rich', 'numpy'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
-    )
+    done = in_python(code)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -369,9 +373,7 @@ def test_an_interrupt_is_one_line_from_the_first_import_on() -> None:
         "    if name == 'ossmount.cli.entry': raise KeyboardInterrupt\n"
         "sys.meta_path.insert(0, Interrupted())\nfrom ossmount.cli import main\nsys.exit(main(['list']))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
-    )
+    done = in_python(code)
     assert (done.returncode, done.stderr) == (130, "ossmount: interrupted\n")
 
 
@@ -391,5 +393,4 @@ def test_a_signal_while_the_process_ends_makes_no_failure_of_what_is_done() -> N
         "import os, signal, sys; from ossmount.cli import main; sys.argv = ['ossmount', '--version']\n"
         "status = main(); os.kill(os.getpid(), signal.SIGTERM); sys.exit(status)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=False)
-    assert done.returncode == 0
+    assert in_python(code).returncode == 0

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -79,14 +81,22 @@ class World:
             self.results.append(error)
 
 
-@pytest.mark.trio
-async def test_a_slow_request_is_asked_again_and_the_first_answer_counts(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+@asynccontextmanager
+async def practised() -> AsyncIterator[tuple[World, trio.Nursery]]:
+    """A world whose fetcher knows how quick its store is, and where reads are started; it ends with it."""
     world = World()
     async with trio.open_nursery() as nursery:
         await nursery.start(world.fetcher.run)
         await world.practise()
+        yield world, nursery
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.trio
+async def test_a_slow_request_is_asked_again_and_the_first_answer_counts(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with practised() as (world, nursery):
         nursery.start_soon(world.read)
         await trio.sleep(0.1)
         assert len(world.executor.jobs) == 2
@@ -95,7 +105,6 @@ async def test_a_slow_request_is_asked_again_and_the_first_answer_counts(
         assert world.results == [bytes([99]) * 100]
         world.executor.run_all()
         await trio.sleep(0.01)
-        nursery.cancel_scope.cancel()
     counted = world.fetcher.statistics()
     assert (counted["hedges"], counted["hedges_won"], counted["in_flight"]) == (1, 1, 0)
     assert world.executor.closed
@@ -103,10 +112,7 @@ async def test_a_slow_request_is_asked_again_and_the_first_answer_counts(
 
 @pytest.mark.trio
 async def test_the_answer_that_comes_second_is_no_gain(autojump_clock: trio.testing.MockClock) -> None:
-    world = World()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(world.fetcher.run)
-        await world.practise()
+    async with practised() as (world, nursery):
         nursery.start_soon(world.read)
         await trio.sleep(0.1)
         world.executor.run(0)
@@ -114,7 +120,6 @@ async def test_the_answer_that_comes_second_is_no_gain(autojump_clock: trio.test
         assert world.results == [bytes([99]) * 100]
         world.executor.run_all()
         await trio.sleep(0.01)
-        nursery.cancel_scope.cancel()
     counted = world.fetcher.statistics()
     assert (counted["hedges"], counted["hedges_won"], counted["in_flight"]) == (1, 0, 0)
 
@@ -124,10 +129,7 @@ async def test_the_answer_that_comes_second_is_no_gain(autojump_clock: trio.test
 async def test_nothing_is_asked_again_beyond_the_hedges_or_the_requests_allowed(
     autojump_clock: trio.testing.MockClock, spent: bool
 ) -> None:
-    world = World()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(world.fetcher.run)
-        await world.practise()
+    async with practised() as (world, nursery):
         while spent and world.fetcher._policy.spend():
             pass
         if not spent:
@@ -137,17 +139,13 @@ async def test_nothing_is_asked_again_beyond_the_hedges_or_the_requests_allowed(
         assert len(world.executor.jobs) == 1
         world.executor.run_all()
         await trio.sleep(0.01)
-        nursery.cancel_scope.cancel()
     assert world.results == [bytes([99]) * 100]
     assert world.fetcher.statistics()["hedges"] == 0
 
 
 @pytest.mark.trio
 async def test_a_failed_attempt_waits_for_the_other_one(autojump_clock: trio.testing.MockClock) -> None:
-    world = World()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(world.fetcher.run)
-        await world.practise()
+    async with practised() as (world, nursery):
         nursery.start_soon(world.read)
         await trio.sleep(0.1)
         world.store.fault = fail_first(1, StoreUnavailable("down"))
@@ -156,7 +154,6 @@ async def test_a_failed_attempt_waits_for_the_other_one(autojump_clock: trio.tes
         assert world.results == []
         world.executor.run()
         await trio.sleep(0.01)
-        nursery.cancel_scope.cancel()
     assert world.results == [bytes([99]) * 100]
 
 
@@ -164,10 +161,7 @@ async def test_a_failed_attempt_waits_for_the_other_one(autojump_clock: trio.tes
 async def test_a_changed_object_does_not_wait_for_the_other_attempt(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    world = World()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(world.fetcher.run)
-        await world.practise()
+    async with practised() as (world, nursery):
         nursery.start_soon(world.read)
         await trio.sleep(0.1)
         world.store.put("k99", b"new")
@@ -176,4 +170,3 @@ async def test_a_changed_object_does_not_wait_for_the_other_attempt(
         assert [type(result) for result in world.results] == [ObjectChanged]
         world.executor.run_all()
         await trio.sleep(0.01)
-        nursery.cancel_scope.cancel()

@@ -110,7 +110,7 @@ def _choose_view(
     path = views.derived_path(cache_directory(settings.cache), named, view, settings.index.on_bad_key)
     if not is_missing(path):
         note_use(path)
-        return ChosenIndex(path, in_child(lambda: index_info(path)), built=False)
+        return ChosenIndex(path, in_child(lambda: views.info_of(path)), built=False)
     _make_directory_of(path)
     remove_older(path.parent, f"*{views.SUFFIX}", UNUSED_SECONDS)
     files = [f"{part.name}={base.path}" if part.name else str(base.path) for part, base in bases]
@@ -128,7 +128,7 @@ def _choose_base(part: views.Part, settings: Settings, report: Report) -> Chosen
                 f"make another first: ossmount index build --label-from ... {part.file} NEW.ossidx",
             )
         path = part.file.absolute()
-        return ChosenIndex(path, in_child(lambda: index_info(path)), built=False)
+        return ChosenIndex(path, in_child(lambda: views.info_of(path)), built=False)
     if not settings.index.index:
         return _choose_index(part.sources, views.without_view(settings), report)
     if part.name:
@@ -140,7 +140,7 @@ def _choose_base(part: views.Part, settings: Settings, report: Report) -> Chosen
 def _choose_index(uris: Sequence[str], settings: Settings, report: Report) -> ChosenIndex:
     path = Path(settings.index.index).absolute() if settings.index.index else _kept_path(uris, settings)
     if not is_missing(path) and not settings.index.rebuild:
-        return ChosenIndex(path, in_child(lambda: index_info(path)), built=False)
+        return ChosenIndex(path, in_child(lambda: views.info_of(path)), built=False)
     if not uris and not settings.source.manifest and not settings.source.objects:
         raise SettingsError(f"no index at {path} and no source to build it from", "name a SOURCE")
     _make_directory_of(path)
@@ -157,15 +157,6 @@ def _make_directory_of(path: Path) -> None:
             f"cannot make the directory {path.parent} for an index: {error.strerror}",
             "name a writable one with --cache-dir or --index",
         ) from error
-
-
-def index_info(path: Path) -> IndexInfo:
-    """What the index file says of itself. Raises IndexFileError."""
-    opened = index.open_index(path)
-    try:
-        return opened.info()
-    finally:
-        opened.close()
 
 
 def build_index(

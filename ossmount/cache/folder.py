@@ -49,8 +49,11 @@ class Folder:
         self.state: State
         self.newcomers: Newcomers | None = None  # stays None where nothing can be put
         self.live: set[int] = set()
+        """Numbers of the segments in the cache, as last heard."""
         self.oldest = 0
+        """The clock of the last read of the most idle one."""
         self.evictions = 0
+        """Segments that this process has evicted."""
         try:
             self._open_writable()
         except OSError as error:

@@ -17,8 +17,8 @@ from typing import Any
 
 import trio
 
+from ossmount.app.cache_place import cache_directory
 from ossmount.app.exporter import open_listener, serve_metrics
-from ossmount.app.indexes import cache_directory
 from ossmount.app.publishing import publish
 from ossmount.app.shared_level import SharedLevel
 from ossmount.app.tracing import Traced, TracedReading, Tracer, open_tracer

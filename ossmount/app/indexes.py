@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,12 +18,13 @@ from pathlib import Path
 from ossmount import index, sources
 from ossmount.app import views
 from ossmount.app.artefacts import is_artefact, pulled_index
+from ossmount.app.cache_place import cache_directory
 from ossmount.app.isolation import in_child
 from ossmount.app.pruning import UNUSED_SECONDS, note_use, remove_older
 from ossmount.app.recipe import absolute_place, recipe_of
 from ossmount.app.standard_input import standard_input_as_file
-from ossmount.config import CacheSettings, Settings, SourceSettings, ViewSettings
-from ossmount.errors import CacheError, IndexFileError, SettingsError, SourceError, TwoSizes
+from ossmount.config import Settings, SourceSettings, ViewSettings
+from ossmount.errors import IndexFileError, SettingsError, SourceError, TwoSizes
 from ossmount.model import IndexInfo
 from ossmount.places import is_missing
 from ossmount.protocols import OpenStore, Report, Source
@@ -51,20 +51,6 @@ def describe_age(seconds: float) -> str:
         if seconds >= length:
             return f"{int(seconds // length)} {unit}"
     return f"{max(0, int(seconds))} s"
-
-
-def cache_directory(settings: CacheSettings) -> Path:
-    """The cache directory, made if it is missing (0700). Raises CacheError."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    directory = Path(settings.cache_dir) if settings.cache_dir else Path(base) / "ossmount"
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise CacheError(
-            f"cannot make the cache directory {directory}: {error.strerror}",
-            "name a writable one with --cache-dir",
-        ) from error
-    return directory.absolute()
 
 
 def choose_index(uris: Sequence[str], settings: Settings, report: Report) -> ChosenIndex:

@@ -6,7 +6,8 @@
     ├── SettingsError             2   an option, variable or file that cannot be used
     ├── SourceError               3   what is to be mounted cannot be read
     │   ├── EmptySource
-    │   └── ManifestError             carries file and line
+    │   ├── ManifestError             carries file and line
+    │   └── TwoSizes                  carries the object and both
     ├── IndexFileError            4   an index file that cannot be used
     │   ├── IndexVersionError
     │   ├── IndexDamaged
@@ -28,6 +29,7 @@
     └── FileSystemError               an answer to a program, never seen on a terminal
         ├── NoSuchEntry
         │   └── StaleInode            of another generation
+        ├── NameTooLong
         ├── NotADirectory
         ├── IsADirectory
         ├── NoSuchAttribute

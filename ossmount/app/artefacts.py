@@ -255,7 +255,7 @@ def pull_index(uri: str, path: Path, settings: Settings, report: Report, parts: 
     """Puts the index that was pushed as ``uri`` at ``path``, complete and verified, or leaves it as it was.
 
     Parts wait in the directory ``parts`` until all are there: a pull that broke off goes on with them.
-    Raises IndexFileError, IndexDamaged, StoreError.
+    Raises IndexFileError, IndexDamaged, StoreError, CacheError.
     """
     pool = StorePool(settings.store)
     try:

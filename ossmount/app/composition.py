@@ -1,7 +1,8 @@
 """The composition root of a child process: the only place that names the concrete classes of all rooms.
 
-Everything here runs after the fork, inside the child, on one exit stack: stores, index, cache, fetcher
-and file system are made for this process alone and closed in reverse order.
+:func:`plan_mount` makes what all children share, before the fork. Everything else here runs after it, inside
+the child, on one exit stack: stores, index, cache, fetcher and file system are made for this process alone
+and closed in reverse order.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any
 
 import trio
 
+from ossmount.app.cache_place import cache_directory
 from ossmount.app.exporter import open_listener, serve_metrics
-from ossmount.app.indexes import cache_directory
 from ossmount.app.publishing import publish
 from ossmount.app.shared_level import SharedLevel
 from ossmount.app.tracing import Traced, TracedReading, Tracer, open_tracer
@@ -159,8 +160,7 @@ class Parts:
 
     def on_disk(self, block: BlockId) -> bool:
         """Whether the disk cache has the block."""
-        disk = self.cache.disk if isinstance(self.cache, LayeredCache) else self.cache
-        return isinstance(disk, DiskCache) and disk.contains(block)
+        return layers_of(self.cache)[1].contains(block)
 
 
 def compose_parts(plan: Plan, stack: ExitStack, *, prefetcher: int | None = None) -> Parts:
@@ -236,7 +236,7 @@ async def serve_worker(plan: Plan, number: int) -> AsyncIterator[FileSystem]:
         filesystem = FileSystem(
             tree, reading, observer=observer, push=push, arrival=waits.wait_for, reopens=plan.arrivals.reopens
         )
-        counters = _with_filesystem(plan, parts, filesystem, waits, observer)
+        counters = _counters_of_worker(plan, parts, filesystem, waits, observer)
         async with trio.open_nursery() as nursery:
             await nursery.start(parts.fetcher.run)
             await nursery.start(waits.run)
@@ -257,9 +257,10 @@ def _with_previous(index: Index, plan: Plan, stack: ExitStack) -> Index:
     return Succession(index, previous)
 
 
-def _with_filesystem(
+def _counters_of_worker(
     plan: Plan, parts: Parts, filesystem: FileSystem, waits: ArrivalWaits, observer: Observer | None
 ) -> Callable[[], dict[str, Any]]:
+    """What a worker publishes: its rooms' counters, and what it knows of the index."""
     info = parts.index.info()
     index = {
         "generation": info.generation,

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ossmount.app.cache_place import cache_path
 from ossmount.app.finding import Finding
 from ossmount.config import CacheSettings, MountSettings, Settings
 from ossmount.places import is_directory, is_missing
@@ -200,14 +201,6 @@ def check_cache(settings: CacheSettings) -> Finding:
     if free < settings.cache_size:
         return Finding(name, None, room, "choose a smaller --cache-size or another --cache-dir")
     return Finding(name, True, room)
-
-
-def cache_path(settings: CacheSettings) -> Path:
-    """Where the cache is or will be; nothing is made."""
-    if settings.cache_dir:
-        return Path(settings.cache_dir).absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "ossmount"
 
 
 def _text(path: Path) -> str:

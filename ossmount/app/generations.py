@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ossmount import index
-from ossmount.app.indexes import build_index, cache_directory
+from ossmount.app.cache_place import cache_directory
+from ossmount.app.indexes import build_index
 from ossmount.app.recipe import from_recipe
 from ossmount.app.views import parts_of
 from ossmount.config import Settings

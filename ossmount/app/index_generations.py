@@ -9,10 +9,11 @@ from typing import Any
 
 from ossmount.app import artefacts, generations
 from ossmount.app.artefacts import Pushed
+from ossmount.app.cache_place import cache_directory
 from ossmount.app.changes import ChangedPath, row_of
 from ossmount.app.control import ControlClient
 from ossmount.app.generations import Refreshed
-from ossmount.app.indexes import PARTS, cache_directory
+from ossmount.app.indexes import PARTS
 from ossmount.app.runtime import RefreshState, read_record, runtime_directory
 from ossmount.app.verifying import Difference, Verified, verify_index
 from ossmount.config import Settings

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,12 +18,13 @@ from pathlib import Path
 from ossmount import index, sources
 from ossmount.app import views
 from ossmount.app.artefacts import is_artefact, pulled_index
+from ossmount.app.cache_place import cache_directory
 from ossmount.app.isolation import in_child
 from ossmount.app.pruning import UNUSED_SECONDS, note_use, remove_older
 from ossmount.app.recipe import absolute_place, recipe_of
 from ossmount.app.standard_input import standard_input_as_file
-from ossmount.config import CacheSettings, Settings, SourceSettings, ViewSettings
-from ossmount.errors import CacheError, IndexFileError, SettingsError, SourceError, TwoSizes
+from ossmount.config import Settings, SourceSettings, ViewSettings
+from ossmount.errors import IndexFileError, SettingsError, SourceError, TwoSizes
 from ossmount.model import IndexInfo
 from ossmount.places import is_missing
 from ossmount.protocols import OpenStore, Report, Source
@@ -51,20 +51,6 @@ def describe_age(seconds: float) -> str:
         if seconds >= length:
             return f"{int(seconds // length)} {unit}"
     return f"{max(0, int(seconds))} s"
-
-
-def cache_directory(settings: CacheSettings) -> Path:
-    """The cache directory, made if it is missing (0700). Raises CacheError."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    directory = Path(settings.cache_dir) if settings.cache_dir else Path(base) / "ossmount"
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise CacheError(
-            f"cannot make the cache directory {directory}: {error.strerror}",
-            "name a writable one with --cache-dir",
-        ) from error
-    return directory.absolute()
 
 
 def choose_index(uris: Sequence[str], settings: Settings, report: Report) -> ChosenIndex:
@@ -110,7 +96,7 @@ def _choose_view(
     path = views.derived_path(cache_directory(settings.cache), named, view, settings.index.on_bad_key)
     if not is_missing(path):
         note_use(path)
-        return ChosenIndex(path, in_child(lambda: index_info(path)), built=False)
+        return ChosenIndex(path, in_child(lambda: views.info_of(path)), built=False)
     _make_directory_of(path)
     remove_older(path.parent, f"*{views.SUFFIX}", UNUSED_SECONDS)
     files = [f"{part.name}={base.path}" if part.name else str(base.path) for part, base in bases]
@@ -128,7 +114,7 @@ def _choose_base(part: views.Part, settings: Settings, report: Report) -> Chosen
                 f"make another first: ossmount index build --label-from ... {part.file} NEW.ossidx",
             )
         path = part.file.absolute()
-        return ChosenIndex(path, in_child(lambda: index_info(path)), built=False)
+        return ChosenIndex(path, in_child(lambda: views.info_of(path)), built=False)
     if not settings.index.index:
         return _choose_index(part.sources, views.without_view(settings), report)
     if part.name:
@@ -140,7 +126,7 @@ def _choose_base(part: views.Part, settings: Settings, report: Report) -> Chosen
 def _choose_index(uris: Sequence[str], settings: Settings, report: Report) -> ChosenIndex:
     path = Path(settings.index.index).absolute() if settings.index.index else _kept_path(uris, settings)
     if not is_missing(path) and not settings.index.rebuild:
-        return ChosenIndex(path, in_child(lambda: index_info(path)), built=False)
+        return ChosenIndex(path, in_child(lambda: views.info_of(path)), built=False)
     if not uris and not settings.source.manifest and not settings.source.objects:
         raise SettingsError(f"no index at {path} and no source to build it from", "name a SOURCE")
     _make_directory_of(path)
@@ -157,15 +143,6 @@ def _make_directory_of(path: Path) -> None:
             f"cannot make the directory {path.parent} for an index: {error.strerror}",
             "name a writable one with --cache-dir or --index",
         ) from error
-
-
-def index_info(path: Path) -> IndexInfo:
-    """What the index file says of itself. Raises IndexFileError."""
-    opened = index.open_index(path)
-    try:
-        return opened.info()
-    finally:
-        opened.close()
 
 
 def build_index(

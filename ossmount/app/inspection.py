@@ -12,6 +12,7 @@ from typing import IO
 from ossmount import index
 from ossmount.app import indexes
 from ossmount.app.standard_input import standard_input_as_file
+from ossmount.app.views import info_of
 from ossmount.config import Settings
 from ossmount.errors import IndexFileError, NoSuchEntry, SourceError
 from ossmount.model import ROOT_INODE, Child, EntryBatch, IndexInfo, Kind
@@ -34,7 +35,7 @@ def build_index(uris: Sequence[str], path: str, settings: Settings, report: Repo
 
 def index_info(path: str) -> IndexInfo:
     """What the index says of itself. Raises IndexFileError."""
-    return indexes.index_info(Path(path))
+    return info_of(Path(path))
 
 
 def index_ls(path: str, directory: str) -> Iterator[Child]:

@@ -31,13 +31,23 @@ def in_child(work: Callable[[], T]) -> T:
     """The result of ``work()`` run in a forked child, or the OssmountError that it raised.
 
     The result must pickle. Ctrl-C reaches both; the child cleans up first, also where this process is
-    killed. Raises KeyboardInterrupt when the child was interrupted and OssmountError when it died.
+    killed. Raises KeyboardInterrupt when the child was interrupted and OssmountError when it died, or could
+    not be started.
     """
     reading, writing = os.pipe()
     _flush_output()
     interrupts = _HeldInterrupts()
     parent = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os.close(reading)
+        os.close(writing)
+        interrupts.release()
+        raise errors.OssmountError(
+            f"no process can be started: {error.strerror}",
+            "end others, or raise the limit (ulimit -u, pids.max)",
+        ) from error
     if pid == 0:
         os.close(reading)
         _run_and_exit(work, writing, parent, interrupts)

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from ossmount.app.cache_place import cache_directory
 from ossmount.app.composition import PREPARED_STORES, Plan, plan_mount, run_prefetcher, serve_worker
 from ossmount.app.control_answers import open_control
 from ossmount.app.daemon import descriptors_named, in_background, leave_session
 from ossmount.app.exporter import close_listener
-from ossmount.app.indexes import ChosenIndex, cache_directory, choose_index
+from ossmount.app.indexes import ChosenIndex, choose_index
 from ossmount.app.isolation import in_child
 from ossmount.app.logs import say, set_up_logging
 from ossmount.app.mounts import abandon

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ossmount.errors import CacheError
 from ossmount.model import Progress
 from ossmount.places import is_still
 from ossmount.protocols import Report
@@ -21,7 +22,7 @@ from ossmount.protocols import Report
 def pulling_alone(uri: str, parts: Path, report: Report) -> Iterator[None]:
     """Makes ``parts`` and locks it for ``uri``: of several pulls of one index the others wait, and find it.
 
-    Who ends removes what is empty. On a file system without locks all go on at once.
+    Who ends removes what is empty. On a file system without locks all go on at once. Raises CacheError.
     """
     lock = parts / f".{hashlib.blake2b(uri.encode('utf-8', 'surrogateescape'), digest_size=12).hexdigest()}"
     while (descriptor := _locked(lock, report)) is None:
@@ -37,11 +38,16 @@ def pulling_alone(uri: str, parts: Path, report: Report) -> Iterator[None]:
 
 def _locked(lock: Path, report: Report) -> int | None:
     """The descriptor that holds the lock; None where another file has that name by now."""
-    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
+        lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise CacheError(
+            f"cannot keep the parts of a pull in {lock.parent}: {error.strerror}",
+            "name a writable directory with --cache-dir",
+        ) from error
     with suppress(OSError):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -153,8 +153,16 @@ class MountRefresh:
         self._pins.advance(new)
         generation = self._result["generation"]
         self._record = replace(self._record, generation=generation, served=new.seen_from_outside)
-        self._record.update()
+        self._tell_record()
         supervising.errand(partial(forget_changes, invalidations_of(plan)), self._forgotten)
+
+    def _tell_record(self) -> None:
+        try:
+            self._record.update()
+        except OSError as error:  # a full disk: what programs see does not depend on it
+            log.warning(
+                "mount.json still tells the generation before %d: %s", self._record.generation, error.strerror
+            )
 
     def _forgotten(self, supervising: Supervising, result: bytes) -> None:
         outcome = {"refreshed": self._result} if result else _died("telling the kernel what changed")

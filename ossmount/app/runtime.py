@@ -80,7 +80,7 @@ class MountRecord:
         return directory
 
     def update(self) -> None:
-        """Writes the record anew, beside what else is in the directory."""
+        """Writes the record anew, beside what else is in the directory. Raises OSError."""
         write_json(runtime_directory(self.mountpoint) / "mount.json", asdict(self))
 
     def remove(self) -> None:
@@ -144,7 +144,7 @@ def remove_record(mountpoint: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes beside, then renames: a reader sees the old value or the new one."""
+    """Writes beside, then renames: a reader sees the old value or the new one. Raises OSError."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(json.dumps(value))
     beside.replace(path)

@@ -84,10 +84,10 @@ def verify_index(path: Path, settings: Settings, report: Report, note: Note, *, 
                     for difference in _differences(change, promised, actual):
                         count += 1
                         note(difference)
-        counts = _Contents(promised, complete, report, note)
+        objects = _Contents(promised, complete, report, note)
         if contents:
-            counts.check()
-    return Verified(promised.info().files, count + counts.wrong, counts.read, counts.unproved)
+            objects.check()
+    return Verified(promised.info().files, count + objects.wrong, objects.read, objects.unproved)
 
 
 def _differences(change: Change, promised: LmdbIndex, actual: LmdbIndex) -> Iterator[Difference]:

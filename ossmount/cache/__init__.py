@@ -1,4 +1,4 @@
 """Block caches: in memory, on disk, both.
 
-What may be seen from outside is in ``layered``; knows level 0 only.
+``layered`` chooses among them; only :mod:`ossmount.app` names them. Knows level 0 only.
 """

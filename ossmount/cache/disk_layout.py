@@ -90,7 +90,9 @@ class State:
     table_epoch: int
     buckets: int
     clock: int = 0
+    """Bytes of traffic (see ``shares.Pending``) since the beginning: idle times are differences of it."""
     evicted: int = 0
+    """Segments, since the beginning."""
     next_segment: int = 1
     segments: list[Segment] = field(default_factory=list)
 

@@ -34,8 +34,6 @@ from ossmount.cache.shares import Lease, Pending
 from ossmount.cache.table import Place, Table
 
 _log = logging.getLogger(__name__)
-READ_AHEAD_LIMIT = 64 << 20
-"""Bytes of the largest table that is read ahead on opening: a million blocks, half a second of disk."""
 
 
 class Folder:
@@ -51,8 +49,11 @@ class Folder:
         self.state: State
         self.newcomers: Newcomers | None = None  # stays None where nothing can be put
         self.live: set[int] = set()
+        """Numbers of the segments in the cache, as last heard."""
         self.oldest = 0
+        """The clock of the last read of the most idle one."""
         self.evictions = 0
+        """Segments that this process has evicted."""
         try:
             self._open_writable()
         except OSError as error:
@@ -123,8 +124,8 @@ class Folder:
         with contextlib.suppress(FileNotFoundError):
             file = self._file(layout.table_name(state.table_epoch), flags)
             if os.fstat(file.fd).st_size == state.buckets * BUCKET_BYTES:
-                self._read_ahead(file)
                 self.table = Table(file, state.buckets)
+                self.table.read_ahead()
                 return
         if self.read_only:
             raise OSError(errno.EROFS, "read-only, and its table is damaged")
@@ -134,12 +135,6 @@ class Folder:
         os.ftruncate(file.fd, state.buckets * BUCKET_BYTES)
         self._store(state)
         self.table = Table(file, state.buckets)
-
-    @staticmethod
-    def _read_ahead(file: File) -> None:
-        """Has the kernel read a moderate table in one go: cold look-ups would fetch it page by page."""
-        if os.fstat(file.fd).st_size <= READ_AHEAD_LIMIT:
-            os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_WILLNEED)
 
     # --- repair --------------------------------------------------------------------------------------------
 

@@ -15,8 +15,11 @@ class Pending:
     """What this process has done since it last told the others."""
 
     traffic: int = 0
+    """Bytes of blocks that were read, stored, or declined for want of room."""
     touched: set[int] = field(default_factory=set)
+    """Numbers of segments that were read."""
     blocks: dict[int, int] = field(default_factory=dict)
+    """How many blocks were stored, by segment number."""
 
     def add(self, other: Pending) -> None:
         """Takes back what could not be told."""
@@ -33,7 +36,9 @@ class Lease:
     number: int
     file: File
     size: int
+    """Bytes it may grow to."""
     position: int
+    """Where the next block goes, in bytes from the beginning."""
 
     def fitting(self, parts: Sequence[bytes]) -> int:
         """How many of ``parts`` there is room for, one behind the other."""

@@ -11,7 +11,8 @@ class CacheStatistics:
     """What one cache object has done since it was opened, in this process.
 
     ``bytes``, ``capacity`` are bytes now held and allowed (disk: by all processes together, reserved space
-    included). ``evictions`` counts blocks in memory and segments on disk.
+    included). ``evictions`` counts blocks in memory and segments on disk, ``declined`` blocks that were
+    offered and not kept, ``bad_blocks`` those with a wrong checksum, ``failures`` operations that failed.
     """
 
     hits: int = 0

@@ -18,7 +18,8 @@ from ossmount.cache.files import File, write_all
 from ossmount.cache.residency import read_resident
 
 READ_WHOLE = 64 << 20
-"""Bytes of a table that is read as a whole where a part is missing: two million blocks, 30 ms of a disk."""
+"""Bytes of a table that is read as a whole, on opening and where a part is missing: two million blocks, 30 ms
+of a quick disk, half a second of a slow one."""
 
 AHEAD_SECONDS = 1.0
 """… at most so often: memory that is too short for the table gives it up again at once."""
@@ -56,14 +57,14 @@ class Table:
         start = (int.from_bytes(digest[:8], "little") & self._mask) * BUCKET_BYTES
         bucket = read_resident(self._file, BUCKET_BYTES, start)
         if bucket is None:
-            self._read_ahead()
+            self.read_ahead()
             bucket = os.pread(self._file.fd, BUCKET_BYTES, start)
         if len(bucket) != BUCKET_BYTES:
             raise TableGone(errno.ESTALE, "table replaced")
         return start, bucket
 
-    def _read_ahead(self) -> None:
-        """One bucket is not in memory, so the kernel has dropped others: they come faster together."""
+    def read_ahead(self) -> None:
+        """Has the kernel read a moderate table in one go: page by page, as look-ups need it, takes longer."""
         size = self.buckets * BUCKET_BYTES
         if size <= READ_WHOLE and time.monotonic() >= self._next_ahead:
             self._next_ahead = time.monotonic() + AHEAD_SECONDS

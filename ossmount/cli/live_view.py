@@ -20,7 +20,7 @@ from rich.text import Text
 from ossmount.cli.output import printable, size_text
 
 INTERVAL = 1.0
-"""Seconds between two looks; counters are published five times a second."""
+"""Seconds between two looks; counters are published twice a second."""
 
 WIDTH = 96
 """Columns: fits a usual terminal, and the picture in the documents."""

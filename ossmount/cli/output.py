@@ -39,7 +39,7 @@ def as_fields(row: Any) -> dict[str, Any]:
 
 
 def json_value(value: Any) -> Any:
-    """What JSON has no notion of: bytes as text (undecodable ones as \\udcXX), paths, enums by name."""
+    """What JSON has no notion of: bytes as text (undecodable ones as \\udcXX), and paths."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     if isinstance(value, Path):

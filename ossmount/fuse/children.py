@@ -103,7 +103,7 @@ class Children:
             self.start(child)
 
     def start(self, child: Child) -> None:
-        """Forks the process of ``child``. Signals wait until it has its own dispositions."""
+        """Forks the process of ``child``. Signals wait until it has its own dispositions. Raises OSError."""
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
@@ -163,16 +163,11 @@ class Children:
 
     def restart_due(self) -> float | None:
         """Forks the children whose time has come; seconds until the next one's, None without one."""
-        waits = []
         for child in self.members:
-            if child.restart_at is None:
-                continue
-            wait = child.restart_at - time.monotonic()
-            if wait <= 0:
+            if child.restart_at is not None and child.restart_at <= time.monotonic():
                 self._start_anew(child)
-            else:
-                waits.append(wait)
-        return min(waits, default=None)
+        moments = [child.restart_at for child in self.members if child.restart_at is not None]
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def halt(self, kind: Kind) -> None:
         """Tells those of that kind to finish what they accepted; none is started anew until :meth:`renew`."""
@@ -220,8 +215,14 @@ class Children:
                 self._start_anew(child)
 
     def _start_anew(self, child: Child) -> None:
-        self.restarts += 1
-        self.start(child)
+        """Now, or a little later where the system has no process or memory to spare: the mount goes on."""
+        try:
+            self.start(child)
+        except OSError as error:
+            log.warning("no %s can be started: %s; trying again", child.kind, error.strerror)
+            child.restart_at = time.monotonic() + LONGEST_PAUSE
+        else:
+            self.restarts += 1
 
     def send(self, signum: int, kind: Kind | None = None) -> None:
         """Sends a signal to all children, or to all of one kind."""

@@ -134,7 +134,10 @@ class Supervising(Protocol):
         ...
 
     def errand(self, work: Callable[[], bytes], done: Callable[[Supervising, bytes], None]) -> None:
-        """Has ``work()`` done in a process of its own; ``done`` receives its result, b"" where it died."""
+        """Has ``work()`` done in a process of its own.
+
+        ``done`` receives its result, b"" where it died or could not be begun; then before this returns.
+        """
         ...
 
     def swap(

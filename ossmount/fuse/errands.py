@@ -25,7 +25,7 @@ Work = Callable[[], bytes]
 """Runs in a process of its own."""
 
 Done = Callable[[bytes], None]
-"""Called in the supervisor with what the work gave; b"" where it died."""
+"""Called in the supervisor with what the work gave; b"" where it died, or could not be begun."""
 
 
 @dataclass
@@ -51,7 +51,19 @@ class Errands:
         return f"<Errands {[errand.pid for errand in self._running.values()]}>"
 
     def run(self, work: Work, done: Done) -> None:
-        """Forks a process that does ``work``."""
+        """Forks a process that does ``work``; where that cannot be, ``done`` is told so at once."""
+        try:
+            pid, reading, writing = self._fork(work)
+        except OSError as error:  # too many processes, no memory, no descriptors: it may go better later
+            log.warning("an errand could not be begun: %s", error)
+            done(b"")
+            return
+        os.close(writing)
+        self._running[reading] = _Errand(pid, done)
+        self._watch(reading, lambda: self._hear(reading))
+
+    def _fork(self, work: Work) -> tuple[int, int, int]:
+        """(process, reading end, writing end) of the pipe over which its result comes. Raises OSError."""
         reading, writing = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
         old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -59,11 +71,13 @@ class Errands:
             pid = os.fork()
             if pid == 0:
                 self._become(work, writing, parent)
+        except OSError:
+            os.close(reading)
+            os.close(writing)
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, old)
-        os.close(writing)
-        self._running[reading] = _Errand(pid, done)
-        self._watch(reading, lambda: self._hear(reading))
+        return pid, reading, writing
 
     def _become(self, work: Work, writing: int, parent: int) -> NoReturn:
         """In the new process; never returns, so that nothing of the supervisor's stack runs twice."""

@@ -127,13 +127,13 @@ def mounted_at(path: Path) -> Mounted | None:
 
 def resolve(path: Path) -> Path:
     """``path`` absolute and without symbolic links, touching no mount that sits on it."""
-    text = Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute keeps ".."
-    if mounted_at(text) is not None:
-        return text
-    parent = Path(os.path.realpath(text.parent)) / text.name
-    if mounted_at(parent) is not None:
-        return parent
-    return Path(os.path.realpath(parent))
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute keeps ".."
+    if mounted_at(absolute) is not None:
+        return absolute
+    in_real_parent = Path(os.path.realpath(absolute.parent)) / absolute.name
+    if mounted_at(in_real_parent) is not None:
+        return in_real_parent
+    return Path(os.path.realpath(in_real_parent))
 
 
 def is_dead(path: Path) -> bool:

@@ -23,7 +23,7 @@ import trio
 
 from ossmount.config import MountSettings
 from ossmount.errors import MountError, MountpointUnusable
-from ossmount.fuse.accept import FirstRequestOnly
+from ossmount.fuse.accept import CONNECTION_ENDED, FirstRequestOnly
 from ossmount.fuse.kernel_knobs import connection_of
 from ossmount.fuse.mountpoint import (
     FILESYSTEM_TYPE,
@@ -40,16 +40,17 @@ log = logging.getLogger(__name__)
 INIT_TIMEOUT = 10.0
 """Seconds for the kernel's ``FUSE_INIT``. It is queued by mount(2); only a wrong descriptor has none."""
 
-NOTIFY_RESEND = struct.pack("=IiQ", 16, 7, 0)
-"""``fuse_out_header`` of ``FUSE_NOTIFY_RESEND`` (Linux 6.9, include/uapi/linux/fuse.h)."""
+ANSWER_HEAD = struct.Struct("=IiQ")
+"""``fuse_out_header`` (include/uapi/linux/fuse.h): length, error or notification, unique."""
+
+NOTIFY_RESEND = ANSWER_HEAD.pack(ANSWER_HEAD.size, 7, 0)
+"""``FUSE_NOTIFY_RESEND`` (Linux 6.9)."""
 
 LARGEST_REQUEST = 256 * mmap.PAGESIZE + (1 << 12)
 """What a read of the device must have room for: 256 pages and headers (libfuse's buffer)."""
 
 REFUSED_AT_ONCE = 1024
 """Programs may ask again at once for what was refused; whoever refuses looks at the clock in between."""
-
-CONNECTION_ENDED = frozenset({errno.ENODEV, errno.ECONNABORTED})
 
 REQUEST_HEAD = struct.Struct("=IIQ")
 """The beginning of ``fuse_in_header``: length, opcode, unique."""
@@ -140,7 +141,7 @@ class MountSession:
         try:
             os.write(self.device, NOTIFY_RESEND)
         except OSError as error:
-            if error.errno in {errno.ENODEV, errno.ECONNABORTED}:
+            if error.errno in CONNECTION_ENDED:
                 return False
             self.can_resend = False
             log.warning(
@@ -159,7 +160,7 @@ class MountSession:
                 _, opcode, unique = REQUEST_HEAD.unpack_from(os.read(self.device, LARGEST_REQUEST))
                 if opcode not in WITHOUT_ANSWER:
                     with suppress(OSError):  # who asked is gone
-                        os.write(self.device, struct.pack("=IiQ", 16, -errno.ENOTCONN, unique))
+                        os.write(self.device, ANSWER_HEAD.pack(ANSWER_HEAD.size, -errno.ENOTCONN, unique))
         except BlockingIOError:
             return handed_out
         except OSError as error:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ossmount.app.indexes import cache_directory
+from ossmount.app.cache_place import cache_directory
 from ossmount.app.runtime import remove_record
 from ossmount.fuse.handing_over import mount_descriptor
 from ossmount.json_text import read_json

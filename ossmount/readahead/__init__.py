@@ -1,9 +1,10 @@
 """Reading ahead: pure planners, and the one place with threads, the fetcher.
 
-Pure (no I/O, no clock): :mod:`window`, :mod:`coalescing`, :mod:`dataset`, :mod:`hedging`,
-:mod:`concurrency`, :mod:`messages`. Doing: :mod:`fetcher` and what it is made of (:mod:`delivery`,
-:mod:`transfer`, :mod:`pouring`, :mod:`keeping`, :mod:`threads`); :mod:`prefetcher`, :mod:`warming`. Between
-processes: :mod:`observer`, :mod:`arrivals`, :mod:`acquaintance`, :mod:`shelves`. May know level 0 and trio.
+Pure (no I/O, no clock): :mod:`window`, :mod:`coalescing`, :mod:`dataset` (with :mod:`scope` and
+:mod:`inode_set`), :mod:`hedging`, :mod:`concurrency`, :mod:`messages`. Doing: :mod:`fetcher` and what it is
+made of (:mod:`flight`, :mod:`queues`, :mod:`recent`, :mod:`statistics`; :mod:`delivery`, :mod:`transfer`,
+:mod:`pouring`, :mod:`keeping`, :mod:`threads`); :mod:`prefetcher`, :mod:`warming`. Between processes:
+:mod:`observer`, :mod:`arrivals`, :mod:`acquaintance`, :mod:`shelves`. May know level 0 and trio.
 """
 
 from ossmount.readahead.acquaintance import Acquaintance, Acquaintances

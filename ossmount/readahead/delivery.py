@@ -93,7 +93,7 @@ class Delivery:
 
     @property
     def held(self) -> int:
-        """Bytes that have come, in whole or part, and are not passed on. None where somebody waits."""
+        """Bytes that have come, in whole or part, and are not passed on; 0 in a process that answers."""
         return self._buffers.lent
 
     @property

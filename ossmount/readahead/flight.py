@@ -36,7 +36,7 @@ class Flight:
     """
 
     __slots__ = (
-        "absent", "arrived", "attempts", "demand", "error", "failed", "fetched", "hedged", "length", "poured",
+        "absent", "arrived", "attempts", "demand", "error", "failed", "fetched", "length", "poured",
         "settled", "span", "started", "waiters",
     )  # fmt: skip
 
@@ -52,7 +52,6 @@ class Flight:
         self.poured: set[BlockId] | None = None
         """Where blocks are passed on one by one (see ``pouring``), those that were: nobody waits for it."""
         self.attempts = 0
-        self.hedged = False
         self.started = 0.0
         self.fetched: Fetched | None = None
         self.error: BaseException | None = None
@@ -115,7 +114,7 @@ def too_late(block: BlockId, seconds: float) -> DeadlineExceeded:
 
 
 class Landing(NamedTuple):
-    """What a worker thread posts."""
+    """What one request of a flight came to. ``hedge``: of its second one."""
 
     flight: Flight
     result: Fetched | StoreError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class FetchStatistics:
-    """Counters since the start, and three gauges (``in_flight``, ``bytes_in_flight``, ``queued``)."""
+    """Counters since the start, and four gauges, which stand last."""
 
     reads: int = 0
     """Reads that programs asked for."""

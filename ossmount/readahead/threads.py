@@ -45,7 +45,10 @@ class ThreadPool:
         return f"ThreadPool({len(self._threads)}/{self._size} threads, {self._jobs.qsize()} queued)"
 
     def submit(self, job: Job) -> None:
-        """Queues ``job``; starts a thread where none is free and there may be one more."""
+        """Queues ``job``; starts a thread where none is free and there may be one more.
+
+        Raises RuntimeError where not even the first can be started.
+        """
         with self._lock:
             if self._waiting > 0:
                 self._waiting -= 1
@@ -62,8 +65,13 @@ class ThreadPool:
     def _start(self) -> None:
         name = f"{self._name}-{len(self._threads)}"
         thread = threading.Thread(target=self._work, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # a limit of processes (pids.max): those that there are do it, one after another
+            if not self._threads:
+                raise
+            return
         self._threads.append(thread)
-        thread.start()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, cast, runtime_checkable
+from typing import NamedTuple, cast
 
 from ossmount.model import BlockId
-from ossmount.protocols import BlockCache, OpenStore
+from ossmount.protocols import BlockCache, OpenStore, PartialBlockCache
 from ossmount.readahead.coalescing import Span, coalesce
 
 
@@ -17,22 +17,13 @@ class Fetched(NamedTuple):
     requests: int
 
 
-@runtime_checkable
-class RangedCache(Protocol):
-    """What a cache offers that need not read a whole block for a part of it."""
-
-    def get_range(self, block: BlockId, start: int, length: int) -> bytes | None:
-        """``length`` bytes of the block from ``start`` (less at its end), verified, or None."""
-        ...
-
-
 class Transfer:
     """Brings spans. Thread-safe as far as ``cache`` and the stores are."""
 
     def __init__(self, open_store: OpenStore, cache: BlockCache) -> None:
         self._open_store = open_store
         self._cache = cache
-        self._ranged = cache if isinstance(cache, RangedCache) else None
+        self._partial = cache if isinstance(cache, PartialBlockCache) else None
 
     def fetch(self, span: Span, *, ask_cache: bool = True, views: bool = False) -> Fetched:
         """All blocks of ``span``. Neighbours that the cache lacks come in one GET. Raises StoreError.
@@ -62,8 +53,8 @@ class Transfer:
         return Fetched(_cut(span, data, span.offset), [], 0)
 
     def _cached_range(self, block: BlockId, start: int, length: int) -> bytes | None:
-        if self._ranged is not None:
-            return self._ranged.get_range(block, start, length)
+        if self._partial is not None:
+            return self._partial.get_range(block, start, length)
         data = self._cache.get(block)
         return None if data is None else data[start : start + length]
 

@@ -2,7 +2,8 @@
 
 What may live here: the queue of wished files and the task that carries it out when nothing else wants the
 fetcher's room. Nothing is pushed into the kernel: the page cache is for what is read next. Blocks that the
-cache has are skipped, so that a wish may be repeated. Loop only, but for :meth:`_Part.settled`.
+cache has are skipped, so that a wish may be repeated. Loop only, but for the callback that tells that a part
+is settled.
 """
 
 from __future__ import annotations

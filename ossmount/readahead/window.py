@@ -188,8 +188,8 @@ def _up(value: int, unit: int) -> int:
 def own_window_of(settings: ReadaheadSettings) -> int:
     """Bytes that a process that answers programs reads ahead in large files itself.
 
-    None where prefetchers do it and push into the kernel. Memory must hold twice as much: what is read
-    ahead must still be there when it is read.
+    0 where prefetchers do it and push into the kernel, or nothing is read ahead. Memory must hold twice as
+    much: what is read ahead must still be there when it is read.
     """
     by_others = settings.prefetchers > 0 and settings.push
     return 0 if by_others or settings.readahead == "off" else min(OWN_WINDOW, settings.max_bytes)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from ossmount import errors
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "ossmount").rglob("*.py"))
@@ -40,3 +43,13 @@ def test_functions_fit_a_screen(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_the_tree_of_errors_is_drawn_whole() -> None:
+    drawn = re.findall(r"^(?:[ │]*[├└]── |    )(\w+)", errors.__doc__ or "", re.MULTILINE)
+    made = [
+        name
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and kind.__module__ == errors.__name__
+    ]
+    assert sorted(drawn) == sorted(made)

@@ -21,7 +21,7 @@ from ossmount.app.artefacts import Pointer, is_artefact, pull_index, pulled_inde
 from ossmount.app.generations import refresh_index
 from ossmount.app.pruning import PUSHED_SECONDS, UNUSED_SECONDS, note_use
 from ossmount.config import Settings, compose
-from ossmount.errors import IndexDamaged, IndexFileError, OssmountError, SettingsError, StoreError
+from ossmount.errors import CacheError, IndexDamaged, IndexFileError, OssmountError, SettingsError, StoreError
 from ossmount.index import open_index
 from tests.servers.oss_server import OssServer
 from tests.servers.s3 import S3Server
@@ -239,6 +239,13 @@ def test_pulled_once(source: Path, index: Path, bucket: Path, uri: str, tmp_path
         path.unlink()
     assert pulled_index(uri, *where) == first
     assert first.read_bytes() == index.read_bytes()
+
+
+def test_a_cache_that_takes_no_parts_is_named(index: Path, uri: str, tmp_path: Path) -> None:
+    push_index(index, uri, Settings(), silent)
+    (tmp_path / "parts").write_bytes(b"no directory")
+    with pytest.raises(CacheError, match=f"{tmp_path}/parts: File exists; name a writable directory"):
+        pull(uri, tmp_path)
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ossmount.app.indexes import build_index, cache_directory, choose_index, describe_age
+from ossmount.app.cache_place import cache_directory
+from ossmount.app.indexes import build_index, choose_index, describe_age
 from ossmount.app.inspection import build_index as build_at
 from ossmount.app.inspection import index_ls
 from ossmount.app.mounting import anchored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -150,3 +151,17 @@ def test_an_interrupt_that_another_thread_took_is_noticed() -> None:
     thread.join()
     for fd in (ready, tell):
         os.close(fd)
+
+
+def test_a_child_that_cannot_be_started_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    handler, mask = signal.getsignal(signal.SIGINT), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    monkeypatch.setattr(os, "fork", refuse)
+    with pytest.raises(OssmountError, match="no process can be started: Resource temporarily unavailable"):
+        in_child(lambda: None)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert signal.getsignal(signal.SIGINT) == handler
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import threading
@@ -17,6 +18,7 @@ from ossmount.config import MountSettings
 from ossmount.fuse import children as children_module
 from ossmount.fuse.accept import Token
 from ossmount.fuse.children import (
+    LONGEST_PAUSE,
     TOLERATED_QUICK_DEATHS,
     Child,
     Children,
@@ -230,3 +232,26 @@ def test_pauses_grow_to_a_limit() -> None:
     assert pauses[:3] == [0.0, 0.0, children_module.FIRST_PAUSE]
     assert pauses == sorted(pauses)
     assert pauses[-1] == children_module.LONGEST_PAUSE
+
+
+def test_a_successor_that_cannot_be_forked_is_tried_again(
+    life: Callable[[Callable[[], int]], Children], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children = life(sleep)
+    children.add(Kind.WORKER, 1)
+    children.send(signal.SIGKILL)
+    (death,) = reap_all(children, 1)
+    assert children.plan_restart(death.child)
+
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    with monkeypatch.context() as short_of_processes:
+        short_of_processes.setattr(os, "fork", refuse)
+        wait = children.restart_due()
+    assert wait is not None
+    assert 0 < wait <= LONGEST_PAUSE
+    assert (children.alive(), children.restarts) == ([], 0)
+    death.child.restart_at = 0.0  # that time has come
+    assert children.restart_due() is None
+    assert (children.alive(), children.restarts) == ([death.child], 1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import selectors
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +53,10 @@ def own_children() -> list[str]:
         return file.read().split()
 
 
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def test_result_comes_from_another_process(loop: Loop) -> None:
     heard: list[bytes] = []
     before = own_children()
@@ -74,6 +80,21 @@ def fail() -> bytes:
 def die() -> bytes:
     os.kill(os.getpid(), signal.SIGKILL)
     return b"never"
+
+
+def test_an_errand_that_cannot_be_begun_is_told_as_nothing(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    heard: list[bytes] = []
+    monkeypatch.setattr(os, "fork", refuse)
+    before, mask = open_descriptors(), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    loop.errands.run(lambda: b"never", heard.append)
+    assert heard == [b""]
+    assert open_descriptors() == before
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
 
 
 @pytest.mark.parametrize("work", [fail, die])

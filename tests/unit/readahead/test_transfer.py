@@ -16,6 +16,9 @@ class RangedDictCache(DictCache):
         super().__init__()
         self.ranges: list[tuple[int, int]] = []
 
+    def contains(self, block: object) -> bool:
+        return block in self.blocks
+
     def get_range(self, block: object, start: int, length: int) -> bytes | None:
         self.ranges.append((start, length))
         data = self.blocks.get(block)

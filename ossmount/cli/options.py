@@ -241,7 +241,7 @@ def _parse_mount_word(word: str) -> Given | MountWord | None:
 def _unknown_word(word: str) -> SettingsError:
     key = word.partition("=")[0]
     if key == "rw":
-        return SettingsError("-o rw: ossmount never writes to a bucket", "mount with ro")
+        return SettingsError("-o rw: a mount never writes to a bucket", "mount with ro")
     near = difflib.get_close_matches(key.replace("-", "_"), ALL_OPTIONS, n=1)
     remedy = f"did you mean {near[0].replace('_', '-')!r}?" if near else "see 'ossmount mount --help'"
     return SettingsError(f"-o: unknown option {key!r}", remedy)

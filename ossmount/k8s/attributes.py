@@ -121,7 +121,7 @@ def _flag_words(flags: Iterable[str]) -> list[tuple[str, str]]:
         for word in flag.split(","):
             key, equals, value = word.strip().partition("=")
             if key == "rw":
-                raise _invalid("mount option rw: ossmount never writes to a bucket")
+                raise _invalid("mount option rw: a mount never writes to a bucket")
             if key and key not in IGNORED_FLAGS:
                 words.append((key, value if equals else "true"))
     return words

@@ -22,7 +22,7 @@ from ossmount.sources import ManifestSource, open_source
 from ossmount.uris import FILE_ROOT
 from tests.support.memory_store import MemoryStore, opener
 
-OBJECTS = {key: key.encode() for key in ("a b+c.jpg", "t/é%2E.jpg", "t/s3://x", "t/u v", "t/u/1\n", "t2/x")}
+OBJECTS = {key: key.encode() for key in ("a b+c.jpg", "t/é%2E.jpg", "t/s3://x", "t/u/1\n", "t2/x", "u v")}
 SCHEMA = ["Bucket", "Key", "VersionId", "IsLatest", "IsDeleteMarker", "Size", "LastModifiedDate", "ETag"]
 OLD = ["src", "old", "v0", "false", "false", "1", "2020-01-01T00:00:00.000Z", "e"]
 GONE = ["src", "gone", "v1", "true", "true", "", "2020-01-01T00:00:00.000Z", ""]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ossmount.places import is_directory, is_file, is_missing, is_no_file, is_pipe, is_still
+from ossmount.places import is_directory, is_file, is_missing, is_no_file, is_pipe, is_still, replacing
 
 
 @pytest.fixture
@@ -48,3 +48,20 @@ def test_an_open_file_that_was_removed_or_replaced_is_another(tmp_path: Path) ->
         assert not is_still(file.fileno(), place)
         place.touch()
         assert not is_still(file.fileno(), place)
+
+
+def test_a_file_takes_the_place_of_another_when_all_went_well(tmp_path: Path) -> None:
+    place = tmp_path / "x"
+    for text in (b"old", b"new"):
+        with replacing(place) as output:
+            output.write(text)
+            assert not place.exists() or place.read_bytes() == b"old"
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x", b"new")]
+
+
+def test_what_fails_replaces_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    place = tmp_path / "x"
+    place.write_bytes(b"old")
+    with pytest.raises(TypeError), replacing(place) as output:
+        output.writelines([b"new", None])  # type: ignore[list-item]
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x", b"old")]

@@ -110,6 +110,24 @@ def test_sorted_and_unsorted_input_give_one_tree(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0.idx", "1.idx", "2.idx"]
 
 
+@pytest.mark.parametrize(
+    ("paths", "counts"),
+    [
+        ("ba", {"rename": 0, "merge": 0, "skip": 0}),
+        ("aa", {"rename": 0, "merge": 1, "skip": 0}),
+        ("aba", {"rename": 0, "merge": 1, "skip": 0}),
+    ],
+)
+def test_order_between_batches_is_looked_at_too(tmp_path: Path, paths: str, counts: dict[str, int]) -> None:
+    build((EntryBatch.of([entry(path)]) for path in paths), tmp_path / "x.idx", source="x")
+    with open_index(tmp_path / "x.idx") as index:
+        names = [name for part in index.listing(ROOT_INODE) for name in part.names]
+        assert names == sorted({path.encode() for path in paths})
+        assert index.meta["counts"] == counts
+        for name in names:
+            assert index.extent(index.resolve(name)).object.key == name.decode()
+
+
 def test_an_object_far_from_its_directory_is_renamed(tmp_path: Path) -> None:
     """``a`` and ``a/b`` with so many names between them that the run of ``a`` was written long ago."""
     between = [b"a-%06d" % i for i in range(3000)]

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from ossmount.config import SourceSettings
-from ossmount.errors import EmptySource, ManifestError, SettingsError, SourceError
+from ossmount.errors import EmptySource, ManifestError, SettingsError, SourceError, TwoSizes
 from ossmount.model import Entry
-from ossmount.sources import open_source
+from ossmount.sources import ManifestSource, open_source
 from ossmount.uris import FILE_ROOT
 from tests.support.memory_store import MemoryStore, opener
 
-OBJECTS = {key: key.encode() for key in ("a b+c.jpg", "t/é%2E.jpg", "t/s3://x", "t/u/1\n", "t2/x")}
+OBJECTS = {key: key.encode() for key in ("a b+c.jpg", "t/é%2E.jpg", "t/s3://x", "t/u/1\n", "t2/x", "u v")}
 SCHEMA = ["Bucket", "Key", "VersionId", "IsLatest", "IsDeleteMarker", "Size", "LastModifiedDate", "ETag"]
 OLD = ["src", "old", "v0", "false", "false", "1", "2020-01-01T00:00:00.000Z", "e"]
 GONE = ["src", "gone", "v1", "true", "true", "", "2020-01-01T00:00:00.000Z", ""]
@@ -93,6 +93,7 @@ def test_inventory_equals_list(scheme: str, form: str) -> None:
     place = f"{scheme}://dst/p/src/id/2026-01-01T00-00Z/manifest.json"
     entries = read(place, source, target)
     below = read(place, source, target, base=f"{scheme}://src/t")
+    assert read(place, source, target, base=f"{scheme}://src/t/") == below
     assert not source.requests
     assert entries == listed(source)
     assert below == listed(source, "t/")
@@ -131,6 +132,53 @@ def test_without_sizes_they_are_asked_for(tmp_path: Path) -> None:
     assert {e.path: e.extent.object for e in read(place, source)} == {
         key.encode(): source.id_of(key) for key in ("t2/x", "a b+c.jpg")
     }
+    below = read(place, source, base="s3://src/t2/")
+    assert [(entry.path, entry.extent.object) for entry in below] == [(b"x", source.id_of("t2/x"))]
+
+
+def test_parts_of_a_manifest_that_names_no_bucket_stand_in_its_own() -> None:
+    source, target = publish("s3", "CSV")
+    place = "p/src/id/2026-01-01T00-00Z/manifest.json"
+    manifest = json.loads(target.get_range(target.id_of(place), 0, target.head(place).size))
+    del manifest["destinationBucket"]
+    target.put(place, json.dumps(manifest).encode())
+    assert read(f"s3://dst/{place}", source, target) == listed(source)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "destination", "base"),
+    [
+        ("s3", "arn:aws-cn:s3:::dst", None),
+        ("oss", "dst", None),
+        ("s3", "dst", "s3://src/"),
+        ("oss", "arn:aws:s3:::dst", "oss://src/"),
+    ],
+)
+def test_whose_a_local_copy_is(tmp_path: Path, scheme: str, destination: str, base: str | None) -> None:
+    place = local(tmp_path, b"src,t2%2Fx,1,e\n")
+    Path(place).write_text(Path(place).read_text().replace("arn:aws:s3:::dst", destination))
+    (entry,) = read(place, MemoryStore(f"{scheme}://src"), base=base)
+    assert (entry.path, entry.extent.object.store) == (b"t2/x", f"{scheme}://src")
+
+
+def test_two_sizes_of_an_object_name_their_rows(tmp_path: Path) -> None:
+    """Counted over all parts."""
+    place = local(tmp_path, b"src,b,1,e\nsrc,a,1,e\n")
+    (tmp_path / "2.part").write_bytes(b"src,c,1,e\nsrc,a,2,e\n")
+    manifest = json.loads(Path(place).read_text())
+    manifest["files"].append({"key": "x/data/2.part"})
+    Path(place).write_text(json.dumps(manifest))
+    source = open_source(None, SourceSettings(manifest=place), opener(MemoryStore("s3://src")))
+    assert isinstance(source, ManifestSource)
+    error = source.two_sizes(TwoSizes("s3://src", "a", (1, 2)))
+    assert f"{place}:4: s3://src/a has 2 bytes here and 1 in {place}:2" in str(error)
+
+
+def test_json_that_is_no_inventory_is_read_as_lines(tmp_path: Path) -> None:
+    place = tmp_path / "list.jsonl"
+    place.write_text('{"key": "s3://src/a", "size": 1, "etag": "e", "fileSchema": "x"}\n')
+    (entry,) = read(str(place), MemoryStore("s3://src"))
+    assert entry.path == b"a"
 
 
 @pytest.mark.parametrize(

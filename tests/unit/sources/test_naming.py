@@ -29,6 +29,8 @@ def paths(*uris: str) -> list[str]:
         (["s3://b/a", "oss://b/a", "oss://c/a"], ["s3-b/a", "oss-b/a", "c/a"]),
         (["file:///d/a", "s3://b/a"], ["file/d/a", "b/a"]),
         (["https://h/d/a.jpg?sig=/x/", "https://h/d/b.jpg"], ["a.jpg", "b.jpg"]),
+        (["https://h/d/a.jpg?sig=/x"], ["a.jpg"]),
+        (["s3://b/x?/a"], ["a"]),
     ],
 )
 def test_rule(uris: list[str], expected: list[str]) -> None:
@@ -63,6 +65,15 @@ def test_base() -> None:
     assert naming.path("s3://b", "img/1/a") == b"1/a"
     assert naming.path("s3://b", "other/a") == b"b/other/a"
     assert naming.path("oss://c", "img/a") == b"c/img/a"
+    assert BaseDirectory("https://h", "d/").path("https://h", "d/a?sig=/x") == b"a"
+
+
+def test_names_that_are_no_utf8_keep_their_bytes() -> None:
+    common, base = CommonDirectory(), BaseDirectory("file://", "d/")
+    common.add("file://", "d/\udcff")
+    for naming in (common, base):
+        assert naming.path("file://", "d/\udcff") == b"\xff"
+        assert naming.paths("file://", ["d/\udcff"]) == [b"\xff"]
 
 
 @given(

@@ -22,7 +22,7 @@ from ossmount.app import index_generations
 from ossmount.app.changes import ChangedPath, Inode, InvalidationFile, Name, read_invalidations, row_of
 from ossmount.app.composition import plan_mount
 from ossmount.app.control_protocol import LONGEST_LINE, encode, socket_address, unix_stream
-from ossmount.app.generations import Refreshed, refresh_index
+from ossmount.app.generations import Refreshed, _alone, refresh_index
 from ossmount.app.indexes import build_index
 from ossmount.app.recipe import from_recipe, recipe_of
 from ossmount.app.refreshing import MountRefresh, PinnedIndex, _Pins
@@ -383,3 +383,13 @@ def test_the_kernel_forgets_though_the_record_cannot_be_written(
     state = RefreshState.read(runtime)
     assert not state.running
     assert state.outcome["refreshed"]["added"] == 1
+
+
+def test_the_lock_of_a_refresh_is_given_back(tmp_path: Path) -> None:
+    """One that stayed would refuse the next refresh of the same mount."""
+    path = tmp_path / "x.ossidx"
+    path.touch()
+    with _alone(path):
+        pass
+    with _alone(path), pytest.raises(IndexFileError), _alone(path):
+        pass

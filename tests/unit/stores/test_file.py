@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ossmount.errors import AccessDenied, BucketMissing, ObjectMissing
+from ossmount.errors import AccessDenied, BucketMissing, ObjectChanged, ObjectMissing
 from ossmount.model import ObjectId
 from ossmount.stores.file import FileStore, decode_key, encode_key
 
@@ -37,6 +37,33 @@ def test_name_that_is_no_utf8(tmp_path: Path, top: str) -> None:
     assert key == f"{top}\udcff\udcfe.jpg"
     info = store.head(key)
     assert store.get_range(ObjectId(store.uri, key, info.etag, info.size), 1, 2) == b"at"
+
+
+def test_a_file_that_changes_while_it_is_read(
+    tmp_path: Path, top: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, path, pread = FileStore(), tmp_path / "f", os.pread
+    path.write_bytes(b"data")
+    info = store.head(f"{top}f")
+
+    def pread_and_change(descriptor: int, length: int, start: int) -> bytes:
+        data = pread(descriptor, length, start)
+        os.utime(path, ns=(1, 1))
+        return data
+
+    monkeypatch.setattr(os, "pread", pread_and_change)
+    with pytest.raises(ObjectChanged):
+        store.get_range(ObjectId(store.uri, info.key, info.etag, info.size), 0, 4)
+
+
+def test_reads_that_give_less_than_was_asked_for_go_on(
+    tmp_path: Path, top: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, pread = FileStore(), os.pread
+    (tmp_path / "f").write_bytes(b"0123456789")
+    info = store.head(f"{top}f")
+    monkeypatch.setattr(os, "pread", lambda descriptor, length, at: pread(descriptor, min(length, 3), at))
+    assert store.get_range(ObjectId(store.uri, info.key, info.etag, info.size), 1, 8) == b"12345678"
 
 
 def test_links(tmp_path: Path, top: str) -> None:

@@ -66,6 +66,7 @@ def replacing(target: Path) -> Iterator[IO[bytes]]:
             yield output
         return
     beside = target.with_name(f".{target.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)  # of a killed process that had this number: in a container all have
     try:
         with beside.open("xb") as output:
             yield output

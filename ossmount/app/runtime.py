@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ossmount.errors import RuntimeUnusable
-from ossmount.places import is_file
+from ossmount.places import is_file, replacing
 
 RUNTIME_FORMAT = 1
 
@@ -145,6 +145,5 @@ def remove_record(mountpoint: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes beside, then renames: a reader sees the old value or the new one. Raises OSError."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(value))
-    beside.replace(path)
+    with replacing(path) as output:
+        output.write(json.dumps(value).encode())

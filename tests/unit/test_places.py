@@ -65,3 +65,12 @@ def test_what_fails_replaces_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError), replacing(place) as output:
         output.writelines([b"new", None])  # type: ignore[list-item]
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x", b"old")]
+
+
+def test_what_a_killed_process_of_this_number_left_is_no_obstacle(tmp_path: Path) -> None:
+    """In a container the command has the same number each time."""
+    place = tmp_path / "x"
+    (tmp_path / f".x.{os.getpid()}").write_bytes(b"half")
+    with replacing(place) as output:
+        output.write(b"new")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x", b"new")]

@@ -94,3 +94,13 @@ def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
     before.close()
     assert json.loads(path.read_text()) == {"a": 2}
     assert os.listdir(tmp_path) == ["value.json"]  # noqa: PTH208 - hidden files count too
+
+
+def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "x.json", {"a": object()})
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "y.json").mkdir()
+    with pytest.raises(OSError, match=r"y\.json"):
+        write_json(tmp_path / "y.json", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["y.json"]

@@ -14,6 +14,7 @@ import pytest
 from ossmount.errors import EmptySource, IndexFileError, NameRefused, SourceError
 from ossmount.index import build, compare, export, open_index, report, reserved
 from ossmount.index.layout import RUNS
+from ossmount.index.names import unescape
 from ossmount.index.storage import Tables
 from ossmount.model import ROOT_INODE, Entry, EntryBatch, Extent, Kind, ObjectId, Progress
 from tests.unit.index.conftest import BuildIndex, entry
@@ -40,27 +41,41 @@ def test_nothing_of_the_nasty_key_set_is_lost(make_index: BuildIndex) -> None:
 
 def test_identical_rows_merge_and_different_ones_get_a_suffix(make_index: BuildIndex) -> None:
     one, other = entry("p.jpg", 1, "e1"), entry("p.jpg", 1, "e2")
-    for order in ([one, one, other], [other, one, one]):
+    newest = one._replace(mtime_ns=3 * 10**9)
+    for order in ([one, newest, other], [other, newest, one]):
         index = make_index(order)
         names = [child.name for chunk in index.children(ROOT_INODE) for child in chunk]
         assert names[0] == b"p.jpg"
         assert names[1].startswith(b"p%dup-")
         assert names[1].endswith(b".jpg")
         assert index.extent(index.resolve(b"p.jpg")).object.etag == "e1"
+        assert index.attributes(index.resolve(b"p.jpg")).mtime_ns == newest.mtime_ns
         assert index.meta["counts"] == {"rename": 1, "merge": 1, "skip": 0}
         assert [row.what for row in report(index)].count("merge") == 1
 
 
 def test_bad_keys_can_be_skipped(make_index: BuildIndex) -> None:
-    index = make_index(
-        [entry("ok"), entry("./x"), entry("d/.."), entry("a//b"), entry("%2E")], on_bad_key="skip"
-    )
+    good = ["ok", "%2E", "%25/x", ".0", "d" * 255 + "/f"]
+    bad = ["./x", "d/..", "a//b"]
+    index = make_index([entry(key) for key in good + bad], on_bad_key="skip")
     reached = {index.extent(ref.ino).object.key for chunk in index.files(ROOT_INODE) for ref in chunk}
-    assert reached == {"ok", "%2E"}
+    assert reached == set(good)
     assert index.meta["counts"]["skip"] == 3
-    assert {row.key for row in report(index) if row.what == "skip"} == {
-        "s3://bucket/./x", "s3://bucket/d/..", "s3://bucket/a//b"
-    }  # fmt: skip
+    assert {row.key for row in report(index) if row.what == "skip"} == {f"s3://bucket/{key}" for key in bad}
+
+
+@pytest.mark.parametrize("path", ["a\0.jpg", "%2E"])
+def test_objects_of_one_odd_path_have_names_that_lead_back(make_index: BuildIndex, path: str) -> None:
+    index = make_index([entry(path, etag="e1"), entry(path, etag="e2")])
+    names = [name for part in index.listing(ROOT_INODE) for name in part.names]
+    assert [unescape(name) for name in names] == [path.encode()] * 2
+
+
+def test_tokens_that_meet_become_longer(make_index: BuildIndex) -> None:
+    """The hashes of the second and the third begin with the same 8 digits, as trying has shown."""
+    index = make_index([entry("p.jpg", etag=etag) for etag in ("e", "e43288", "e46995")])
+    names = {name for part in index.listing(ROOT_INODE) for name in part.names}
+    assert sorted(map(len, names)) == [len("p.jpg")] + [len("p%dup-.jpg") + 16] * 2
 
 
 def test_input_out_of_order_counts_what_was_left_out_before_it_was_noticed(make_index: BuildIndex) -> None:
@@ -137,6 +152,23 @@ def test_an_object_far_from_its_directory_is_renamed(tmp_path: Path) -> None:
         assert index.extent(index.resolve(b"a%file")).object.key == "a"
         names = [name for part in index.listing(ROOT_INODE) for name in part.names]
         assert names == [b"a%file", *between, b"a", b"b"]
+
+
+@pytest.mark.parametrize("most_labels", [0, 10_000])
+@pytest.mark.parametrize("offset", [0, 512])
+def test_an_object_that_is_renamed_late_keeps_the_rest_of_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_labels: int, offset: int
+) -> None:
+    monkeypatch.setattr("ossmount.index.layout.LABELS_MAX", most_labels)
+    paths = [b"a", *(b"a-%04d" % i for i in range(2000)), b"a/b"]
+    shards = [ObjectId("s3://b", f"shard{i}.tar", f"e{i}", 10_000 + offset) for i in range(7)]
+    entries = [
+        Entry(path, Extent(shards[i % 7], offset, 10_000), f"label {i}", i) for i, path in enumerate(paths)
+    ]
+    build(iter([EntryBatch.of(entries)]), tmp_path / "x.idx", source="x")
+    with open_index(tmp_path / "x.idx") as index:
+        assert index.label(index.resolve(b"a%file")) == "label 0"
+        assert [e for b in export(index) for e in b.entries()] == entries
 
 
 def test_an_object_beside_a_directory_keeps_its_number(tmp_path: Path) -> None:
@@ -342,3 +374,21 @@ def test_extents_of_members_and_columns_of_other_kinds(tmp_path: Path) -> None:
             Entry(b"s/1", Extent(tar, 512, 100), None, 5),
             Entry(b"s/2", Extent(tar, 2048, 0), None, 6),
         ]
+
+
+def test_members_and_whole_objects_in_one_directory(make_index: BuildIndex) -> None:
+    """Batch by batch, of which only some have extents."""
+    whole, shard = ObjectId("s3://b", "whole", "e", 5), ObjectId("s3://b", "shard.tar", "e", 10_000)
+    entries = [
+        Entry(b"%02d" % i, Extent(shard, 512 * i, i) if 7 <= i < 14 else Extent(whole, 0, 5), None, i)
+        for i in range(21)
+    ]
+    assert [e for b in export(make_index(entries)) for e in b.entries()] == entries
+
+
+def test_members_of_one_path_are_one_file_only_where_they_are_the_same_bytes(make_index: BuildIndex) -> None:
+    shard = ObjectId("s3://b", "shard.tar", "e", 10_000)
+    parts = {(512, 10), (512, 20), (1024, 10)}
+    index = make_index([Entry(b"p", Extent(shard, *part), None, 1) for part in [*parts, (512, 20)]])
+    found = [index.extent(ref.ino) for chunk in index.files(ROOT_INODE) for ref in chunk]
+    assert sorted(extent[1:] for extent in found) == sorted(parts)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ossmount.app import generations
 from ossmount.app.cache_place import cache_directory
 from ossmount.app.indexes import build_index, choose_index, describe_age
 from ossmount.app.inspection import build_index as build_at
@@ -68,6 +69,24 @@ def test_rebuild(source: str, settings: Settings) -> None:
     choose_index([source], settings, no_report)
     again = replace(settings, index=replace(settings.index, rebuild=True))
     assert choose_index([source], again, no_report).built
+
+
+def test_an_index_that_cannot_be_looked_at_is_not_refreshed(
+    source: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else may have replaced it meanwhile."""
+
+    def fail(*_: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    path = choose_index([source], settings, no_report).path
+    before = path.read_bytes()
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(generations, "is_still", fail)
+        with pytest.raises(IndexFileError, match="is being refreshed"):
+            generations.refresh_index(path, settings, no_report)
+    assert path.read_bytes() == before
+    assert not generations.refresh_index(path, settings, no_report).is_new, "the lock was given back"
 
 
 @pytest.mark.parametrize("other", [{"on_bad_key": "skip"}, {"endpoint_url": "http://elsewhere"}])
@@ -157,6 +176,15 @@ def test_named_index_without_a_source(settings: Settings, tmp_path: Path) -> Non
     named = replace(settings, index=replace(settings.index, index=str(tmp_path / "missing")))
     with pytest.raises(SettingsError, match=r"no index at .*missing and no source"):
         choose_index([], named, no_report)
+
+
+def test_the_directory_of_a_named_index_is_private_and_made(source: str, tmp_path: Path) -> None:
+    named = compose({"cache_dir": str(tmp_path / "cache"), "index": str(tmp_path / "a" / "b" / "x.ossidx")})
+    chosen = choose_index([source], named, no_report)
+    assert (chosen.built, chosen.path.parent.stat().st_mode & 0o777) == (True, 0o700)
+    below = replace(named, index=replace(named.index, index=str(chosen.path / "y.ossidx")))
+    with pytest.raises(IndexFileError, match=r"cannot make the directory .*--cache-dir or --index"):
+        choose_index([source], below, no_report)
 
 
 def test_cache_directory_is_private_and_made(tmp_path: Path) -> None:

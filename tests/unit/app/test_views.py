@@ -93,6 +93,7 @@ def test_an_index_as_source(tree: str, tmp_path: Path, monkeypatch: pytest.Monke
         choose([str(file)], options(tmp_path, label_from="parent"))
     monkeypatch.chdir(tmp_path)
     assert choose(["train.ossidx"], options(tmp_path)).path == file, "wherever the mount goes"
+    assert choose([], options(tmp_path, index="train.ossidx")).path == file
 
 
 def test_a_named_index_has_all_and_the_layout_of_its_first_use(tree: str, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import pytest
 from ossmount.errors import EmptySource, IndexFileError, NameRefused, SourceError
 from ossmount.index import build, compare, export, open_index, report, reserved
 from ossmount.index.layout import RUNS
-from ossmount.index.names import unescape
 from ossmount.index.storage import Tables
 from ossmount.model import ROOT_INODE, Entry, EntryBatch, Extent, Kind, ObjectId, Progress
 from tests.unit.index.conftest import BuildIndex, entry
@@ -39,21 +38,6 @@ def test_nothing_of_the_nasty_key_set_is_lost(make_index: BuildIndex) -> None:
     assert index.resolve("caf\u00e9".encode()) != index.resolve("cafe\u0301".encode())
 
 
-def test_identical_rows_merge_and_different_ones_get_a_suffix(make_index: BuildIndex) -> None:
-    one, other = entry("p.jpg", 1, "e1"), entry("p.jpg", 1, "e2")
-    newest = one._replace(mtime_ns=3 * 10**9)
-    for order in ([one, newest, other], [other, newest, one]):
-        index = make_index(order)
-        names = [child.name for chunk in index.children(ROOT_INODE) for child in chunk]
-        assert names[0] == b"p.jpg"
-        assert names[1].startswith(b"p%dup-")
-        assert names[1].endswith(b".jpg")
-        assert index.extent(index.resolve(b"p.jpg")).object.etag == "e1"
-        assert index.attributes(index.resolve(b"p.jpg")).mtime_ns == newest.mtime_ns
-        assert index.meta["counts"] == {"rename": 1, "merge": 1, "skip": 0}
-        assert [row.what for row in report(index)].count("merge") == 1
-
-
 def test_bad_keys_can_be_skipped(make_index: BuildIndex) -> None:
     good = ["ok", "%2E", "%25/x", ".0", "d" * 255 + "/f"]
     bad = ["./x", "d/..", "a//b"]
@@ -62,20 +46,6 @@ def test_bad_keys_can_be_skipped(make_index: BuildIndex) -> None:
     assert reached == set(good)
     assert index.meta["counts"]["skip"] == 3
     assert {row.key for row in report(index) if row.what == "skip"} == {f"s3://bucket/{key}" for key in bad}
-
-
-@pytest.mark.parametrize("path", ["a\0.jpg", "%2E"])
-def test_objects_of_one_odd_path_have_names_that_lead_back(make_index: BuildIndex, path: str) -> None:
-    index = make_index([entry(path, etag="e1"), entry(path, etag="e2")])
-    names = [name for part in index.listing(ROOT_INODE) for name in part.names]
-    assert [unescape(name) for name in names] == [path.encode()] * 2
-
-
-def test_tokens_that_meet_become_longer(make_index: BuildIndex) -> None:
-    """The hashes of the second and the third begin with the same 8 digits, as trying has shown."""
-    index = make_index([entry("p.jpg", etag=etag) for etag in ("e", "e43288", "e46995")])
-    names = {name for part in index.listing(ROOT_INODE) for name in part.names}
-    assert sorted(map(len, names)) == [len("p.jpg")] + [len("p%dup-.jpg") + 16] * 2
 
 
 def test_input_out_of_order_counts_what_was_left_out_before_it_was_noticed(make_index: BuildIndex) -> None:
@@ -384,11 +354,3 @@ def test_members_and_whole_objects_in_one_directory(make_index: BuildIndex) -> N
         for i in range(21)
     ]
     assert [e for b in export(make_index(entries)) for e in b.entries()] == entries
-
-
-def test_members_of_one_path_are_one_file_only_where_they_are_the_same_bytes(make_index: BuildIndex) -> None:
-    shard = ObjectId("s3://b", "shard.tar", "e", 10_000)
-    parts = {(512, 10), (512, 20), (1024, 10)}
-    index = make_index([Entry(b"p", Extent(shard, *part), None, 1) for part in [*parts, (512, 20)]])
-    found = [index.extent(ref.ino) for chunk in index.files(ROOT_INODE) for ref in chunk]
-    assert sorted(extent[1:] for extent in found) == sorted(parts)

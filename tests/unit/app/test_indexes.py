@@ -23,6 +23,7 @@ from ossmount.errors import (
     CacheError,
     EmptySource,
     IndexFileError,
+    NameRefused,
     SettingsError,
     SourceError,
     StoreUnavailable,
@@ -145,20 +146,21 @@ def test_a_failed_build_leaves_nothing(settings: Settings, tmp_path: Path) -> No
     assert list((tmp_path / "cache" / "indexes").iterdir()) == []
 
 
+PAGE = (
+    b"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>%s</IsTruncated><Contents><Key>%s</Key>"
+    b"<LastModified>2024-01-02T03:04:05.000Z</LastModified><ETag>&quot;e&quot;</ETag><Size>3</Size></Contents>"
+    b"<NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
+)
+
+
 @pytest.mark.server
 def test_a_listing_that_broke_off_does_not_go_on_at_another_endpoint(
     http_ranges: RangeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    page = (
-        b"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>%s</IsTruncated><Contents><Key>%s</Key>"
-        b"<LastModified>2024-01-02T03:04:05.000Z</LastModified><ETag>&quot;e&quot;</ETag><Size>3</Size></Contents>"
-        b"<NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
-    )
-
     def answer(_: RangeServer, path: str, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
         if headers["host"].startswith("localhost"):
-            return 200, page % (b"false", b"there"), {}
-        return (500, b"", {}) if "continuation-token" in path else (200, page % (b"true", b"here"), {})
+            return 200, PAGE % (b"false", b"there"), {}
+        return (500, b"", {}) if "continuation-token" in path else (200, PAGE % (b"true", b"here"), {})
 
     def build(host: str) -> IndexInfo:
         store = replace(leading_to(http_ranges.url.replace("127.0.0.1", host)), retries=0)
@@ -170,6 +172,20 @@ def test_a_listing_that_broke_off_does_not_go_on_at_another_endpoint(
         build("127.0.0.1")
     assert [path.suffix for path in tmp_path.iterdir()] == [".listing"]
     assert build("localhost").files == 1
+
+
+@pytest.mark.server
+def test_a_listing_that_no_other_try_would_use_is_removed(
+    http_ranges: RangeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def answer(_: RangeServer, path: str, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
+        return 200, PAGE % ((b"false", b"b") if "continuation-token" in path else (b"true", b"a//b")), {}
+
+    monkeypatch.setattr("tests.servers.http.respond", answer)
+    settings = replace(compose({"on_bad_key": "fail"}), store=leading_to(http_ranges.url))
+    with pytest.raises(NameRefused):
+        build_index(["s3://unit/"], tmp_path / "x.ossidx", settings, no_report)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_named_index_without_a_source(settings: Settings, tmp_path: Path) -> None:

@@ -38,13 +38,21 @@ def test_nothing_of_the_nasty_key_set_is_lost(make_index: BuildIndex) -> None:
     assert index.resolve("caf\u00e9".encode()) != index.resolve("cafe\u0301".encode())
 
 
+def test_what_follows_a_directory_is_not_in_it(make_index: BuildIndex) -> None:
+    """``0`` stands behind ``/``, so nothing stands between them."""
+    keys = ["a/x", "a/y", "a0", "a0x", "a0z", "a1", "a2/a"]
+    index = make_index([entry(key) for key in keys])
+    assert [path.decode() for batch in export(index) for path in batch.paths] == keys
+    assert [name for part in index.listing(index.resolve(b"a")) for name in part.names] == [b"x", b"y"]
+
+
 def test_bad_keys_can_be_skipped(make_index: BuildIndex) -> None:
     good = ["ok", "%2E", "%25/x", ".0", "d" * 255 + "/f"]
-    bad = ["./x", "d/..", "a//b"]
+    bad = ["./x", "../y/z", "d/..", "a//b"]
     index = make_index([entry(key) for key in good + bad], on_bad_key="skip")
     reached = {index.extent(ref.ino).object.key for chunk in index.files(ROOT_INODE) for ref in chunk}
     assert reached == set(good)
-    assert index.meta["counts"]["skip"] == 3
+    assert index.meta["counts"]["skip"] == len(bad)
     assert {row.key for row in report(index) if row.what == "skip"} == {f"s3://bucket/{key}" for key in bad}
 
 

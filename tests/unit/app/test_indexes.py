@@ -13,7 +13,7 @@ import pytest
 
 from ossmount.app import generations
 from ossmount.app.cache_place import cache_directory
-from ossmount.app.indexes import build_index, choose_index, describe_age
+from ossmount.app.indexes import _kept_path, build_index, choose_index, describe_age
 from ossmount.app.inspection import build_index as build_at
 from ossmount.app.inspection import index_ls
 from ossmount.app.mounting import anchored
@@ -98,6 +98,30 @@ def test_what_shapes_the_tree_keeps_indexes_apart(
     second = choose_index([source], compose({"cache_dir": str(tmp_path / "cache")}, other), no_report)
     assert second.built
     assert first.path != second.path
+
+
+def test_no_two_trees_share_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a mount would show, without a word, what another one asked for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list").write_text("key,class\n1,x\n")
+    (tmp_path / "other").write_text("key,class\n2,x\n")
+    tables = [{name: place} for name in ("manifest", "objects") for place in ("list", "other", "s3://b/list")]
+    others = [
+        {}, {"base_uri": "a/"}, {"base_uri": "s3://b/"}, {"columns": "label=class"},
+        {"manifest_parser": "m:f"}, {"label_from": "parent"}, {"label_from": "table:list"},
+        {"label_from": "table:other"},
+        {"label_from": "table:list#key=key,label=class"}, {"on_missing": "skip"}, {"layout": "labels"},
+        {"unlabelled": "skip"}, {"on_bad_key": "skip"}, {"endpoint_url": "http://elsewhere"},
+    ]  # fmt: skip
+    asked = [compose({"cache_dir": "cache"}, dict(told)) for told in [*tables, *others]]
+
+    def places() -> set[Path]:
+        return {_kept_path(uris, settings) for settings in asked for uris in ([], ["s3://b/x/"], ["x"])}
+
+    before = places()
+    assert len(before) == 3 * len(asked)
+    os.utime(tmp_path / "list", (1, 1))
+    assert len(places() - before) == 3 * 4, "as manifest, as objects, and in two tables of labels"
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,15 @@ def test_an_object_far_from_its_directory_is_renamed(tmp_path: Path) -> None:
         assert names == [b"a%file", *between, b"a", b"b"]
 
 
+def test_a_directory_renames_no_object_of_another_name(tmp_path: Path) -> None:
+    """Though the run that was written long ago is where one of its name would stand."""
+    paths = [b"%c-%06d" % (letter, i) for letter in b"Aa" for i in range(3000)]
+    build(batches_of([*paths, b"a/b"]), tmp_path / "x.idx", source="x")
+    with open_index(tmp_path / "x.idx") as index:
+        assert index.meta["counts"]["rename"] == 0
+        assert [name for part in index.listing(ROOT_INODE) for name in part.names] == [*paths, b"a"]
+
+
 @pytest.mark.parametrize("most_labels", [0, 10_000])
 @pytest.mark.parametrize("offset", [0, 512])
 def test_an_object_that_is_renamed_late_keeps_the_rest_of_its_row(
@@ -191,6 +200,16 @@ def test_captions_as_labels_do_not_fill_the_table(tmp_path: Path, monkeypatch: p
         labels = [label for batch in export(index) for label in batch.labels or ()]
         assert labels == [e.label for e in entries]
         assert index.label(index.resolve(b"f0001")) == "caption 1"
+
+
+def test_a_row_larger_than_a_run_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ossmount.index.layout.LABELS_MAX", 0)
+    entries = [entry(f"{i:04}", label=f"{i:04}" * 5000) for i in range(300)]
+    build(iter([EntryBatch.of(entries)]), tmp_path / "x.idx", source="x")
+    with open_index(tmp_path / "x.idx") as index:
+        assert [label for batch in export(index) for label in batch.labels or ()] == [
+            e.label for e in entries
+        ]
 
 
 def test_as_many_labels_as_large_sets_have(tmp_path: Path) -> None:

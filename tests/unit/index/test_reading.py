@@ -177,10 +177,12 @@ def test_a_name_that_only_looks_like_one_is_not_there(make_index: BuildIndex, pr
 
 def test_directories_have_links_and_the_newest_time_below(make_index: BuildIndex) -> None:
     entries = [entry("a/b/c"), entry("a/d/e")._replace(mtime_ns=7 * 10**9), entry("a/f"), entry("g/h")]
+    entries.append(entry("marker/", 0)._replace(mtime_ns=8 * 10**9))
     index = make_index(entries)
     assert index.attributes(index.resolve(b"a"))[3:] == (7 * 10**9, 4)
     assert index.attributes(index.resolve(b"a/b"))[3:] == (10**9, 2)
-    assert index.attributes(ROOT_INODE)[3:] == (7 * 10**9, 4)
+    assert index.attributes(index.resolve(b"marker"))[3:] == (8 * 10**9, 2)
+    assert index.attributes(ROOT_INODE)[3:] == (8 * 10**9, 5)
 
 
 def test_paths_lead_to_inodes_and_back(make_index: BuildIndex) -> None:

@@ -65,23 +65,6 @@ class Run:
         self._times_at = self._sizes_at + count * self._size_width
         self._names_at = self._times_at + count * self._time_width
 
-    def find(self, sort_key: bytes) -> int:
-        """The first row whose sort key is not less than ``sort_key``; ``count`` if there is none."""
-        prefix = self._data[layout.HOT.size : self._offsets_at]
-        if not sort_key.startswith(prefix):
-            return 0 if sort_key < prefix else self.count
-        target, data, start = sort_key[len(prefix) :], self._data, self._names_at
-        if not self._name_width:
-            length = self._name_length
-            return bisect_left(
-                range(self.count), target, key=lambda i: data[start + i * length : start + (i + 1) * length]
-            )
-        width = self._name_width
-        offsets = columns.view(data, self._offsets_at, width, self.count + 1)
-        return bisect_left(
-            range(self.count), target, key=lambda i: data[start + offsets[i] : start + offsets[i + 1]]
-        )
-
     def row_of(self, sort_key: bytes) -> int:
         """The first row with exactly that sort key, -1 if there is none.
 
@@ -107,8 +90,22 @@ class Run:
             row = bisect_left(offsets, at)
             if offsets[row] == at and row < self.count and offsets[row + 1] - at == len(target):
                 return row
-        row = self.find(sort_key)
+        row = self._find(target)
         return row if row < self.count and self.sort_key(row) == sort_key else -1
+
+    def _find(self, target: bytes) -> int:
+        """The first row whose sort key behind the prefix is not less than ``target``; ``count`` if none."""
+        data, start = self._data, self._names_at
+        if not self._name_width:
+            length = self._name_length
+            return bisect_left(
+                range(self.count), target, key=lambda i: data[start + i * length : start + (i + 1) * length]
+            )
+        width = self._name_width
+        offsets = columns.view(data, self._offsets_at, width, self.count + 1)
+        return bisect_left(
+            range(self.count), target, key=lambda i: data[start + offsets[i] : start + offsets[i + 1]]
+        )
 
     def sort_key(self, row: int) -> bytes:
         """One row's sort key."""

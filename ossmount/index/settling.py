@@ -276,7 +276,7 @@ def rows_of_run(run: Run) -> Rows:
     """A written run as rows again."""
     cold = run.cold()
     labels = cold.labels()
-    texts = any(isinstance(label, str) for label in labels) or None in labels
+    texts = any(isinstance(label, str) for label in labels)
     extents = bool(run.flags & layout.HAS_EXTENTS)
     return Rows(
         run.sort_keys(), run.inos(), run.sizes(), run.mtimes_ns(), cold.stores(), cold.keys(), cold.etags(),

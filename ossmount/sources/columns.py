@@ -60,8 +60,8 @@ def parse_columns(text: str) -> dict[str, str]:
     """
     mapping: dict[str, str] = {}
     for part in text.split(","):
-        known, equals, own = (word.strip() for word in part.partition("="))
-        if known not in KNOWN_COLUMNS or not equals or not own or known in mapping:
+        known, _, own = (word.strip() for word in part.partition("="))
+        if known not in KNOWN_COLUMNS or not own or known in mapping:
             raise SettingsError(
                 f"--columns: {part!r} is not one of {', '.join(KNOWN_COLUMNS)}, '=', and a column",
                 "write it like key=path,label=category",

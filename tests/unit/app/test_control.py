@@ -201,6 +201,8 @@ def test_version_and_stats(world: World, client: ControlClient) -> None:
     assert {"stats", "order", "warm", "drain", "log-level", "refresh"} <= set(told["requests"])
     assert client.stats()["counters"]["store"]["get_requests"] == 7
     assert client.stats()["supervisor"]["workers"] == 2
+    with ControlClient(os.path.relpath(world.mountpoint)) as relative:
+        assert relative.version() == told
 
 
 def test_an_order_longer_than_pipe_and_request_arrives_whole(world: World, client: ControlClient) -> None:
@@ -227,6 +229,8 @@ def test_paths_are_passed_on_while_the_rest_is_looked_up(
     world: World, client: ControlClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def inodes(record: MountRecord, files: Sequence[str]) -> Iterator[Sequence[int]]:
+        if files[0] == "nope":
+            raise SourceError("no 'nope' in this mount")
         yield [5, 6]
         if "nope" in files:
             raise SourceError("no 'nope' in this mount")
@@ -242,7 +246,9 @@ def test_paths_are_passed_on_while_the_rest_is_looked_up(
     assert world.heard() == [Known((5, 6), True), Withdrawn(KNOWN_ORDER)]
     with pytest.raises(SourceError):
         client.order(["a", "b", "nope"], begin=False)
-    assert world.heard() == []
+    with pytest.raises(SourceError):
+        client.order(["nope", "a"])
+    assert world.heard() == [], "the order before stays"
 
 
 def test_wishes_are_withdrawn_with_their_client(world: World, client: ControlClient) -> None:
@@ -318,16 +324,20 @@ def test_other_versions_are_told_which_one_is_spoken(short: World) -> None:
 
 BAD_REQUESTS = [
     (line("nonsense"), "unknown"),
+    (b'{"v": 1, "request": ["version"]}\n', "unknown"),
     (line("order"), "invalid"),
     (line("order", inos="all"), "invalid"),
     (line("order", inos=[1.5]), "invalid"),
     (line("order", inos=[True]), "invalid"),
     (line("order", inos=[-1]), "invalid"),
+    (line("order", inos=[0]), "invalid"),
     (line("order", inos=[1 << 64]), "invalid"),
     (line("order", inos=[1], begin=1), "invalid"),
     (line("order", inos=[1] * (MOST_INODES + 1)), "too-long"),
     (line("warm", inos=[1]), "invalid"),
     (line("warm", inos=[1], batch=0), "invalid"),
+    (line("warm", inos=[1], batch=1 << 64), "invalid"),
+    (line("warm", inos=[1], batch=True), "invalid"),
     (line("log-level"), "invalid"),
     (line("withdraw", batch="x"), "invalid"),
     (b"[]\n", "malformed"),
@@ -417,7 +427,14 @@ def test_a_forks_client_connects_for_itself(world: World, client: ControlClient)
     if pid == 0:
         status = 1
         try:
+            before = client._socket
             status = 0 if client.version()["protocol"] == PROTOCOL else 2
+            own = client._socket
+            assert own is not before
+            assert client.version()
+            assert own is client._socket
+        except AssertionError:
+            status = 3
         finally:
             os._exit(status)
     assert os.waitpid(pid, 0)[1] == 0

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from ossmount.app import generations
 from ossmount.app.cache_place import cache_directory
-from ossmount.app.indexes import build_index, choose_index, describe_age
+from ossmount.app.indexes import _kept_path, build_index, choose_index, describe_age
 from ossmount.app.inspection import build_index as build_at
 from ossmount.app.inspection import index_ls
 from ossmount.app.mounting import anchored
@@ -22,6 +23,7 @@ from ossmount.errors import (
     CacheError,
     EmptySource,
     IndexFileError,
+    NameRefused,
     SettingsError,
     SourceError,
     StoreUnavailable,
@@ -70,6 +72,24 @@ def test_rebuild(source: str, settings: Settings) -> None:
     assert choose_index([source], again, no_report).built
 
 
+def test_an_index_that_cannot_be_looked_at_is_not_refreshed(
+    source: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else may have replaced it meanwhile."""
+
+    def fail(*_: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    path = choose_index([source], settings, no_report).path
+    before = path.read_bytes()
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(generations, "is_still", fail)
+        with pytest.raises(IndexFileError, match="is being refreshed"):
+            generations.refresh_index(path, settings, no_report)
+    assert path.read_bytes() == before
+    assert not generations.refresh_index(path, settings, no_report).is_new, "the lock was given back"
+
+
 @pytest.mark.parametrize("other", [{"on_bad_key": "skip"}, {"endpoint_url": "http://elsewhere"}])
 def test_what_shapes_the_tree_keeps_indexes_apart(
     other: dict[str, str], source: str, settings: Settings, tmp_path: Path
@@ -78,6 +98,30 @@ def test_what_shapes_the_tree_keeps_indexes_apart(
     second = choose_index([source], compose({"cache_dir": str(tmp_path / "cache")}, other), no_report)
     assert second.built
     assert first.path != second.path
+
+
+def test_no_two_trees_share_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a mount would show, without a word, what another one asked for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list").write_text("key,class\n1,x\n")
+    (tmp_path / "other").write_text("key,class\n2,x\n")
+    tables = [{name: place} for name in ("manifest", "objects") for place in ("list", "other", "s3://b/list")]
+    others = [
+        {}, {"base_uri": "a/"}, {"base_uri": "s3://b/"}, {"columns": "label=class"},
+        {"manifest_parser": "m:f"}, {"label_from": "parent"}, {"label_from": "table:list"},
+        {"label_from": "table:other"},
+        {"label_from": "table:list#key=key,label=class"}, {"on_missing": "skip"}, {"layout": "labels"},
+        {"unlabelled": "skip"}, {"on_bad_key": "skip"}, {"endpoint_url": "http://elsewhere"},
+    ]  # fmt: skip
+    asked = [compose({"cache_dir": "cache"}, dict(told)) for told in [*tables, *others]]
+
+    def places() -> set[Path]:
+        return {_kept_path(uris, settings) for settings in asked for uris in ([], ["s3://b/x/"], ["x"])}
+
+    before = places()
+    assert len(before) == 3 * len(asked)
+    os.utime(tmp_path / "list", (1, 1))
+    assert len(places() - before) == 3 * 4, "as manifest, as objects, and in two tables of labels"
 
 
 @pytest.mark.parametrize(
@@ -126,20 +170,21 @@ def test_a_failed_build_leaves_nothing(settings: Settings, tmp_path: Path) -> No
     assert list((tmp_path / "cache" / "indexes").iterdir()) == []
 
 
+PAGE = (
+    b"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>%s</IsTruncated><Contents><Key>%s</Key>"
+    b"<LastModified>2024-01-02T03:04:05.000Z</LastModified><ETag>&quot;e&quot;</ETag><Size>3</Size></Contents>"
+    b"<NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
+)
+
+
 @pytest.mark.server
 def test_a_listing_that_broke_off_does_not_go_on_at_another_endpoint(
     http_ranges: RangeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    page = (
-        b"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>%s</IsTruncated><Contents><Key>%s</Key>"
-        b"<LastModified>2024-01-02T03:04:05.000Z</LastModified><ETag>&quot;e&quot;</ETag><Size>3</Size></Contents>"
-        b"<NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
-    )
-
     def answer(_: RangeServer, path: str, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
         if headers["host"].startswith("localhost"):
-            return 200, page % (b"false", b"there"), {}
-        return (500, b"", {}) if "continuation-token" in path else (200, page % (b"true", b"here"), {})
+            return 200, PAGE % (b"false", b"there"), {}
+        return (500, b"", {}) if "continuation-token" in path else (200, PAGE % (b"true", b"here"), {})
 
     def build(host: str) -> IndexInfo:
         store = replace(leading_to(http_ranges.url.replace("127.0.0.1", host)), retries=0)
@@ -153,10 +198,33 @@ def test_a_listing_that_broke_off_does_not_go_on_at_another_endpoint(
     assert build("localhost").files == 1
 
 
+@pytest.mark.server
+def test_a_listing_that_no_other_try_would_use_is_removed(
+    http_ranges: RangeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def answer(_: RangeServer, path: str, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
+        return 200, PAGE % ((b"false", b"b") if "continuation-token" in path else (b"true", b"a//b")), {}
+
+    monkeypatch.setattr("tests.servers.http.respond", answer)
+    settings = replace(compose({"on_bad_key": "fail"}), store=leading_to(http_ranges.url))
+    with pytest.raises(NameRefused):
+        build_index(["s3://unit/"], tmp_path / "x.ossidx", settings, no_report)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_named_index_without_a_source(settings: Settings, tmp_path: Path) -> None:
     named = replace(settings, index=replace(settings.index, index=str(tmp_path / "missing")))
     with pytest.raises(SettingsError, match=r"no index at .*missing and no source"):
         choose_index([], named, no_report)
+
+
+def test_the_directory_of_a_named_index_is_private_and_made(source: str, tmp_path: Path) -> None:
+    named = compose({"cache_dir": str(tmp_path / "cache"), "index": str(tmp_path / "a" / "b" / "x.ossidx")})
+    chosen = choose_index([source], named, no_report)
+    assert (chosen.built, chosen.path.parent.stat().st_mode & 0o777) == (True, 0o700)
+    below = replace(named, index=replace(named.index, index=str(chosen.path / "y.ossidx")))
+    with pytest.raises(IndexFileError, match=r"cannot make the directory .*--cache-dir or --index"):
+        choose_index([source], below, no_report)
 
 
 def test_cache_directory_is_private_and_made(tmp_path: Path) -> None:

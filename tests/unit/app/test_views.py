@@ -14,6 +14,7 @@ import pytest
 
 from ossmount import index
 from ossmount.app import views
+from ossmount.app.artefacts import push_index
 from ossmount.app.generations import refresh_index
 from ossmount.app.indexes import ChosenIndex, build_index, choose_index
 from ossmount.config import Settings, compose
@@ -80,7 +81,7 @@ def test_labels_are_a_view_too(tmp_path: Path) -> None:
         choose([], options(tmp_path, **given, label="cow"))
 
 
-def test_an_index_as_source(tree: str, tmp_path: Path) -> None:
+def test_an_index_as_source(tree: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "train.ossidx"
     build_index([tree], file, options(tmp_path), lambda _: None)
     assert choose([str(file)], options(tmp_path)).path == file
@@ -88,6 +89,20 @@ def test_an_index_as_source(tree: str, tmp_path: Path) -> None:
     assert paths(choose([], options(tmp_path, index=str(file), suffix=".png"))) == ["a/2.png"]
     with pytest.raises(IndexFileError):
         choose([str(tmp_path / "missing.ossidx")], options(tmp_path))
+    with pytest.raises(SettingsError, match="--label-from belongs to the building"):
+        choose([str(file)], options(tmp_path, label_from="parent"))
+    monkeypatch.chdir(tmp_path)
+    assert choose(["train.ossidx"], options(tmp_path)).path == file, "wherever the mount goes"
+    assert choose([], options(tmp_path, index="train.ossidx")).path == file
+
+
+def test_a_named_index_has_all_and_the_layout_of_its_first_use(tree: str, tmp_path: Path) -> None:
+    all_of_it, labelled = str(tmp_path / "all.ossidx"), str(tmp_path / "labelled.ossidx")
+    assert paths(choose([tree], options(tmp_path, index=all_of_it, suffix=".png"))) == ["a/2.png"]
+    assert paths(choose([], options(tmp_path, index=all_of_it))) == sorted(FILES)
+    asked = options(tmp_path, index=labelled, layout="labels", label_from="parent", include="a/*")
+    choose([tree], asked)
+    assert {"a/1.jpg", "c/4.jpg"} <= set(paths(choose([], options(tmp_path, index=labelled))))
 
 
 def test_an_index_in_labels_layout_is_not_moved_again(tmp_path: Path) -> None:
@@ -96,6 +111,26 @@ def test_an_index_in_labels_layout_is_not_moved_again(tmp_path: Path) -> None:
     build_index([tree], file, settings, lambda _: None)
     assert choose([str(file)], settings).path == file
     assert choose([tree], replace(settings, index=replace(settings.index, index=str(file)))).path == file
+
+
+def test_labels_are_laid_out_in_all_that_is_merged(tmp_path: Path) -> None:
+    """Also where the first index has that layout already."""
+    files = []
+    for name, layout in (("one", "labels"), ("two", "keys")):
+        (tmp_path / name).write_text(f"key,size,etag,label\nx/{name},1,e,cat\n")
+        given = {"manifest": str(tmp_path / name), "base_uri": f"s3://{name}/", "layout": layout}
+        files.append(str(tmp_path / f"{name}.ossidx"))
+        build_index([], Path(files[-1]), options(tmp_path, **given), lambda _: None)
+    assert paths(choose(files, options(tmp_path, layout="labels"))) == ["cat/one", "cat/two"]
+
+
+def test_an_index_in_a_store_has_a_name_where_one_is_given(tree: str, tmp_path: Path) -> None:
+    file, uri = tmp_path / "x.ossidx", f"file://{tmp_path}/bucket/x.ossidx"
+    build_index([tree], file, options(tmp_path), lambda _: None)
+    (tmp_path / "bucket").mkdir()
+    push_index(file, uri, options(tmp_path), lambda _: None)
+    assert paths(choose([uri], options(tmp_path))) == sorted(FILES)
+    assert paths(choose([f"all={uri}"], options(tmp_path))) == [f"all/{path}" for path in sorted(FILES)]
 
 
 def test_build_applies_views(tree: str, tmp_path: Path) -> None:
@@ -114,6 +149,8 @@ def test_several_sources_under_names_and_merged(tree: str, tmp_path: Path) -> No
     assert merged.info.files == 6
     assert {"z", "a/2.png"} <= set(paths(merged))
     assert paths(choose([f"only={file}"], options(tmp_path))) == ["only/a/1.jpg", "only/z"]
+    with pytest.raises(SettingsError, match="--index belongs to a single source"):
+        choose([f"only={tree}"], options(tmp_path, index=str(file)))
 
 
 @pytest.mark.parametrize(

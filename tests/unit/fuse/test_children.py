@@ -68,6 +68,18 @@ def test_statuses_are_told_apart(life: Callable[[Callable[[], int]], Children]) 
     assert children.alive() == []
 
 
+def test_signals_wait_until_a_child_has_its_own_dispositions(
+    life: Callable[[Callable[[], int]], Children],
+) -> None:
+    def blocked() -> set[int]:
+        return set(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+    children = life(lambda: 3 if {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD} <= blocked() else 4)
+    children.add(Kind.WORKER, 1)
+    assert signal.SIGTERM not in blocked(), "else nothing would end the mount"
+    assert [death.status for death in reap_all(children, 1)] == [3]
+
+
 def test_a_killed_child_says_so(life: Callable[[Callable[[], int]], Children]) -> None:
     children = life(sleep)
     children.add(Kind.PREFETCHER, 1)
@@ -76,6 +88,25 @@ def test_a_killed_child_says_so(life: Callable[[Callable[[], int]], Children]) -
     children.send(signal.SIGKILL, Kind.PREFETCHER)
     (death,) = reap_all(children, 1)
     assert str(death) == "prefetcher 0 was killed by signal 9"
+
+
+def test_only_those_of_a_kind_are_halted(
+    life: Callable[[Callable[[], int]], Children], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children = life(sleep)
+    children.add(Kind.PREFETCHER, 1)
+    children.add(Kind.WORKER, 1)
+    for kind in Kind:
+        children.members.append(Child(kind, 1, restart_at=1.0))
+    sent: list[tuple[int, int]] = []
+    with monkeypatch.context() as recording:
+        recording.setattr(os, "kill", lambda pid, signum: sent.append((pid, signum)))
+        children.halt(Kind.PREFETCHER)
+    assert sent == [(children.members[0].pid, signal.SIGTERM)]
+    assert {child.kind: child.restart_at for child in children.members[2:]} == {
+        Kind.PREFETCHER: None,
+        Kind.WORKER: 1.0,
+    }
 
 
 def test_prefetchers_end_first_and_are_not_waited_for_long(
@@ -133,7 +164,7 @@ def test_what_no_signal_ends_is_released_and_then_reaped(
 
 
 def test_a_process_whose_main_thread_has_ended_is_left_at_the_second_look(
-    life: Callable[[Callable[[], int]], Children],
+    life: Callable[[Callable[[], int]], Children], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its death would be told when its last thread has ended, which may wait for what a successor answers."""
 
@@ -145,6 +176,8 @@ def test_a_process_whose_main_thread_has_ended_is_left_at_the_second_look(
     children = life(body)
     children.add(Kind.WORKER, 1)
     (child,) = children.alive()
+    monkeypatch.setattr(children_module, "run_child", lambda *_: sleep())
+    children.add(Kind.PREFETCHER, 1)  # which lives
     deadline = time.monotonic() + 10
     pid = child.pid or 0
     while not children_module._is_headless(pid) and time.monotonic() < deadline:
@@ -152,6 +185,7 @@ def test_a_process_whose_main_thread_has_ended_is_left_at_the_second_look(
     assert children.leave_headless() == []
     assert children.leave_headless() == [Death(child, -signal.SIGKILL)]
     assert (child.pid, children.left, list(children.reap())) == (None, [pid], [])
+    assert children.leave_headless() == []
     os.kill(pid, signal.SIGKILL)
 
 
@@ -165,7 +199,9 @@ def test_a_child_that_raises_fails(life: Callable[[Callable[[], int]], Children]
     assert death.status == Status.FAILED
 
 
-def test_end_kills_what_does_not_obey(life: Callable[[Callable[[], int]], Children]) -> None:
+def test_end_kills_what_does_not_obey(
+    life: Callable[[Callable[[], int]], Children], caplog: pytest.LogCaptureFixture
+) -> None:
     def stubborn() -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return sleep()
@@ -175,6 +211,7 @@ def test_end_kills_what_does_not_obey(life: Callable[[Callable[[], int]], Childr
     pids = [child.pid for child in children.alive()]
     children.end(0.05)
     assert children.alive() == []
+    assert not caplog.records, "nobody waits in the kernel"
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid or 0, 0)
@@ -192,6 +229,7 @@ def test_the_first_restart_is_immediate_and_later_ones_wait(
     assert children.restarts == 1
 
     children.end(5)
+    children.members.append(Child(Kind.PREFETCHER, 0, restart_at=time.monotonic() + 3600))
     child.quick_deaths = 4
     child.ready_at = None
     assert children.plan_restart(child)
@@ -212,6 +250,38 @@ def test_a_child_with_another_plan_is_a_restart_too(life: Callable[[Callable[[],
         assert children.restarts == count
 
 
+def test_renewed_children_have_the_new_plan_and_no_past(
+    life: Callable[[Callable[[], int]], Children], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the old plan they would go on serving the old index."""
+    children = life(sleep)
+    monkeypatch.setattr(children_module, "run_child", lambda kind, number, plan: plan.ready)
+    for number in range(2):
+        children.members.append(Child(Kind.WORKER, number, quick_deaths=9, given_up=True))
+    children.renew(replace(children.plan, ready=7))
+    assert [death.status for death in reap_all(children, 2)] == [7, 7]
+    assert {(child.quick_deaths, child.given_up) for child in children.members} == {(0, False)}
+
+
+def test_who_lives_is_ended_before_it_gets_the_plan_that_is_returned_to(
+    life: Callable[[Callable[[], int]], Children], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children = life(sleep)
+    monkeypatch.setattr(
+        children_module, "run_child", lambda kind, number, plan: sleep() if plan.ready == 1 else plan.ready
+    )
+    children.add(Kind.WORKER, 1)
+    (living,) = children.alive()
+    dead = Child(Kind.WORKER, 1, quick_deaths=9, given_up=True)
+    children.members.append(dead)
+    children.return_to(replace(children.plan, ready=8))
+    statuses = {death.child.number: death.status for death in reap_all(children, 2)}
+    assert statuses == {0: -signal.SIGTERM, 1: 8}
+    assert (dead.quick_deaths, dead.given_up) == (0, False)
+    children.start(living)
+    assert [death.status for death in reap_all(children, 1)] == [8]
+
+
 def test_a_child_that_lived_is_not_held_its_past(life: Callable[[Callable[[], int]], Children]) -> None:
     children = life(sleep)
     child = Child(Kind.WORKER, 0, ready_at=time.monotonic() - 60, quick_deaths=TOLERATED_QUICK_DEATHS)
@@ -225,6 +295,8 @@ def test_too_many_deaths_at_once_are_enough(life: Callable[[Callable[[], int]], 
     assert not children.plan_restart(child)
     assert child.given_up
     assert replace(child, given_up=False).restart_at is None
+    last = Child(Kind.WORKER, 0, quick_deaths=TOLERATED_QUICK_DEATHS - 1)
+    assert children.plan_restart(last), "so many are tolerated"
 
 
 def test_pauses_grow_to_a_limit() -> None:

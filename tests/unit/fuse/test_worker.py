@@ -24,6 +24,7 @@ from ossmount.fuse.worker import (
     _sole_cause,
     failure_of,
     report_ready,
+    reset_signals,
     run_child,
 )
 
@@ -49,7 +50,10 @@ def test_ready() -> None:
     assert reported(None) == {"ready": 3}
 
 
-@pytest.mark.parametrize("error", [IndexDamaged("cut off", "build it again"), AccessDenied("no")])
+@pytest.mark.parametrize(
+    "error",
+    [IndexDamaged("cut off", "build it again"), AccessDenied("no"), IndexDamaged("\udcff.idx is cut off")],
+)
 def test_an_error_comes_back_as_it_was(error: OssmountError) -> None:
     found = failure_of(reported(error))
     assert type(found) is type(error)
@@ -77,6 +81,48 @@ def test_groups_around_one_error_are_taken_off() -> None:
     assert _sole_cause(ExceptionGroup("", [ExceptionGroup("", [error])])) is error
     two = ExceptionGroup("", [error, ValueError()])
     assert _sole_cause(two) is two
+
+
+def test_what_goes_wrong_in_a_child_is_reported() -> None:
+    @asynccontextmanager
+    async def serve(_: int) -> AsyncIterator[Any]:
+        raise IndexDamaged("cut off", "build it again")
+        yield
+
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        plan = Plan(MountSettings(), serve, None, cast("Any", Operations()), Token(1), writer)
+        os._exit(run_child(Kind.WORKER, 0, plan))
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        found = failure_of(json.loads(file.read()))
+    assert type(found) is IndexDamaged
+    assert (found.message, found.remedy) == ("cut off", "build it again")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == Status.FAILED
+
+
+def test_a_child_leaves_the_signals_of_the_terminal_to_the_supervisor() -> None:
+    """And has no more of the supervisor's dispositions, nor its mask."""
+    ours = (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP)
+    child = os.fork()
+    if child == 0:
+        status = Status.FAILED
+        try:
+            wakeup = os.open(os.devnull, os.O_WRONLY | os.O_NONBLOCK)
+            signal.set_wakeup_fd(wakeup)
+            for signum in ours:
+                signal.signal(signum, lambda *_: None)
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            reset_signals()
+            assert [signal.getsignal(signum) for signum in ours[:2]] == [signal.SIG_DFL] * 2
+            assert [signal.getsignal(signum) for signum in ours[2:]] == [signal.SIG_IGN] * 2
+            assert signal.set_wakeup_fd(-1) == -1
+            assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
+            status = Status.STOPPED
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == Status.STOPPED
 
 
 # -- the end of a child -----------------------------------------------------------------------------------
@@ -107,6 +153,7 @@ def ended(kind: Kind, plan: Callable[[int, int], Plan], before: Callable[[int], 
     letting, let = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # as the supervisor forks
         os._exit(run_child(kind, 0, plan(telling, letting)))
     os.close(telling)
     before(child)
@@ -128,13 +175,17 @@ def test_sigterm_cuts_no_workers_end_short(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("ossmount.fuse.worker.pyfuse3.main", unmounted)
 
+    heard, ready = os.pipe()
+
     def plan(telling: int, letting: int) -> Plan:
-        ready = os.open(os.devnull, os.O_WRONLY)
         operations = cast("Any", Operations())
         serve = cast("Any", lambda _: slow_to_close(telling, letting))
         return Plan(MountSettings(), serve, None, operations, Token(1), ready)
 
     assert ended(Kind.WORKER, plan, lambda _: None) == (b"closing closed", Status.SESSION_ENDED)
+    assert os.read(heard, 100) == b'{"ready": 0}\n{"ended": 0}\n'
+    for end in (heard, ready):
+        os.close(end)
 
 
 def test_a_second_sigterm_cuts_no_prefetchers_end_short(tmp_path: Path) -> None:
@@ -176,7 +227,7 @@ def test_pushes_end_while_requests_are_accepted(monkeypatch: pytest.MonkeyPatch)
         push_nowait = None
 
         def close(self) -> None:
-            os.write(telling, b"pushing ")
+            trio.from_thread.run_sync(os.write, telling, b"pushing ")  # only while the loop goes on
 
     async def serving(*_: Any) -> None:
         os.write(telling, b"serving ")

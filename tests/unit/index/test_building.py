@@ -38,29 +38,22 @@ def test_nothing_of_the_nasty_key_set_is_lost(make_index: BuildIndex) -> None:
     assert index.resolve("caf\u00e9".encode()) != index.resolve("cafe\u0301".encode())
 
 
-def test_identical_rows_merge_and_different_ones_get_a_suffix(make_index: BuildIndex) -> None:
-    one, other = entry("p.jpg", 1, "e1"), entry("p.jpg", 1, "e2")
-    for order in ([one, one, other], [other, one, one]):
-        index = make_index(order)
-        names = [child.name for chunk in index.children(ROOT_INODE) for child in chunk]
-        assert names[0] == b"p.jpg"
-        assert names[1].startswith(b"p%dup-")
-        assert names[1].endswith(b".jpg")
-        assert index.extent(index.resolve(b"p.jpg")).object.etag == "e1"
-        assert index.meta["counts"] == {"rename": 1, "merge": 1, "skip": 0}
-        assert [row.what for row in report(index)].count("merge") == 1
+def test_what_follows_a_directory_is_not_in_it(make_index: BuildIndex) -> None:
+    """``0`` stands behind ``/``, so nothing stands between them."""
+    keys = ["a/x", "a/y", "a0", "a0x", "a0z", "a1", "a2/a"]
+    index = make_index([entry(key) for key in keys])
+    assert [path.decode() for batch in export(index) for path in batch.paths] == keys
+    assert [name for part in index.listing(index.resolve(b"a")) for name in part.names] == [b"x", b"y"]
 
 
 def test_bad_keys_can_be_skipped(make_index: BuildIndex) -> None:
-    index = make_index(
-        [entry("ok"), entry("./x"), entry("d/.."), entry("a//b"), entry("%2E")], on_bad_key="skip"
-    )
+    good = ["ok", "%2E", "%25/x", ".0", "d" * 255 + "/f"]
+    bad = ["./x", "../y/z", "d/..", "a//b"]
+    index = make_index([entry(key) for key in good + bad], on_bad_key="skip")
     reached = {index.extent(ref.ino).object.key for chunk in index.files(ROOT_INODE) for ref in chunk}
-    assert reached == {"ok", "%2E"}
-    assert index.meta["counts"]["skip"] == 3
-    assert {row.key for row in report(index) if row.what == "skip"} == {
-        "s3://bucket/./x", "s3://bucket/d/..", "s3://bucket/a//b"
-    }  # fmt: skip
+    assert reached == set(good)
+    assert index.meta["counts"]["skip"] == len(bad)
+    assert {row.key for row in report(index) if row.what == "skip"} == {f"s3://bucket/{key}" for key in bad}
 
 
 def test_input_out_of_order_counts_what_was_left_out_before_it_was_noticed(make_index: BuildIndex) -> None:
@@ -139,6 +132,32 @@ def test_an_object_far_from_its_directory_is_renamed(tmp_path: Path) -> None:
         assert names == [b"a%file", *between, b"a", b"b"]
 
 
+def test_a_directory_renames_no_object_of_another_name(tmp_path: Path) -> None:
+    """Though the run that was written long ago is where one of its name would stand."""
+    paths = [b"%c-%06d" % (letter, i) for letter in b"Aa" for i in range(3000)]
+    build(batches_of([*paths, b"a/b"]), tmp_path / "x.idx", source="x")
+    with open_index(tmp_path / "x.idx") as index:
+        assert index.meta["counts"]["rename"] == 0
+        assert [name for part in index.listing(ROOT_INODE) for name in part.names] == [*paths, b"a"]
+
+
+@pytest.mark.parametrize("most_labels", [0, 10_000])
+@pytest.mark.parametrize("offset", [0, 512])
+def test_an_object_that_is_renamed_late_keeps_the_rest_of_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_labels: int, offset: int
+) -> None:
+    monkeypatch.setattr("ossmount.index.layout.LABELS_MAX", most_labels)
+    paths = [b"a", *(b"a-%04d" % i for i in range(2000)), b"a/b"]
+    shards = [ObjectId("s3://b", f"shard{i}.tar", f"e{i}", 10_000 + offset) for i in range(7)]
+    entries = [
+        Entry(path, Extent(shards[i % 7], offset, 10_000), f"label {i}", i) for i, path in enumerate(paths)
+    ]
+    build(iter([EntryBatch.of(entries)]), tmp_path / "x.idx", source="x")
+    with open_index(tmp_path / "x.idx") as index:
+        assert index.label(index.resolve(b"a%file")) == "label 0"
+        assert [e for b in export(index) for e in b.entries()] == entries
+
+
 def test_an_object_beside_a_directory_keeps_its_number(tmp_path: Path) -> None:
     """However late the build meets the directory, and whether it comes or goes."""
     between = [b"a-%06d" % i for i in range(3000)]
@@ -181,6 +200,16 @@ def test_captions_as_labels_do_not_fill_the_table(tmp_path: Path, monkeypatch: p
         labels = [label for batch in export(index) for label in batch.labels or ()]
         assert labels == [e.label for e in entries]
         assert index.label(index.resolve(b"f0001")) == "caption 1"
+
+
+def test_a_row_larger_than_a_run_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ossmount.index.layout.LABELS_MAX", 0)
+    entries = [entry(f"{i:04}", label=f"{i:04}" * 5000) for i in range(300)]
+    build(iter([EntryBatch.of(entries)]), tmp_path / "x.idx", source="x")
+    with open_index(tmp_path / "x.idx") as index:
+        assert [label for batch in export(index) for label in batch.labels or ()] == [
+            e.label for e in entries
+        ]
 
 
 def test_as_many_labels_as_large_sets_have(tmp_path: Path) -> None:
@@ -342,3 +371,13 @@ def test_extents_of_members_and_columns_of_other_kinds(tmp_path: Path) -> None:
             Entry(b"s/1", Extent(tar, 512, 100), None, 5),
             Entry(b"s/2", Extent(tar, 2048, 0), None, 6),
         ]
+
+
+def test_members_and_whole_objects_in_one_directory(make_index: BuildIndex) -> None:
+    """Batch by batch, of which only some have extents."""
+    whole, shard = ObjectId("s3://b", "whole", "e", 5), ObjectId("s3://b", "shard.tar", "e", 10_000)
+    entries = [
+        Entry(b"%02d" % i, Extent(shard, 512 * i, i) if 7 <= i < 14 else Extent(whole, 0, 5), None, i)
+        for i in range(21)
+    ]
+    assert [e for b in export(make_index(entries)) for e in b.entries()] == entries

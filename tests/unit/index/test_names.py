@@ -81,17 +81,33 @@ def test_the_documented_names(component: bytes, name: bytes) -> None:
 def test_tokens_stand_before_the_extension() -> None:
     assert names.with_token(b"img.jpg", names.FILE_TOKEN) == b"img%file.jpg"
     assert names.with_token(b".hidden", names.FILE_TOKEN) == b".hidden%file"
+    assert names.with_token(b"a.b.jpg", names.FILE_TOKEN) == b"a.b%file.jpg"
+    longest = b"." + b"e" * (names.EXTENSION_MAX - 1)
+    assert names.with_token(b"a" + longest, names.FILE_TOKEN) == b"a%file" + longest
+    assert names.with_token(b"a" + longest + b"e", names.FILE_TOKEN) == b"a" + longest + b"e%file"
+    assert names.fit(b"x" * NAME_MAX) == b"x" * NAME_MAX
     long = names.fit(b"x" * 300 + b".jpeg")
     assert len(long) == NAME_MAX
     assert long.endswith(b".jpeg")
 
 
 def test_a_long_name_is_not_cut_inside_a_character() -> None:
-    names.fit("é".encode() * 200).decode()
-    names.fit(b"x" + "é".encode() * 200).decode()
+    for character in ("é", "€", "😀"):
+        for before in range(4):
+            names.fit(b"x" * before + character.encode() * 200).decode()
+    assert len(names.fit(b"\xbf" * 300)) == NAME_MAX, "no UTF-8 anyway"
 
 
-@pytest.mark.parametrize("component", [b"", b".", b"a\0", b"x" * 256, b"%2E"])
-def test_every_change_has_a_reason(component: bytes) -> None:
+@pytest.mark.parametrize(
+    ("component", "reason"),
+    [
+        (b"", "empty name"),
+        (b".", "'.' and '..' cannot be names"),
+        (b"a\0", "NUL byte"),
+        (b"x" * 256, "name of 256 bytes, the limit is 255"),
+        (b"%2E", "looks like an escape"),
+    ],
+)
+def test_every_change_has_a_reason(component: bytes, reason: str) -> None:
     assert not names.is_plain(component)
-    assert names.why(component)
+    assert names.why(component) == reason

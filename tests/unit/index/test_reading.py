@@ -41,6 +41,7 @@ def test_info_says_what_the_index_is(sound: Path) -> None:
     assert (info.files, info.directories, info.total_bytes) == (5000, 5, sum(range(5000)))
     assert info.checksum.startswith("xxh3-128:")
     assert info.options == {"layout": "keys"}
+    assert info.stores == ("s3://bucket",)
 
 
 def test_a_missing_index_is_named(tmp_path: Path) -> None:
@@ -152,12 +153,36 @@ def test_an_empty_directory_has_no_children(make_index: BuildIndex) -> None:
     assert index.lookup(ROOT_INODE, b"e/x") is None
 
 
+@pytest.mark.parametrize(
+    "present",
+    [
+        [f"f-{i:02}" for i in range(30)],
+        [f"f-{i}" for i in range(30)],
+        ["1", "1111", "11", "2"],
+        ["11", "12", "21"],
+        ["12", "3"],
+        ["19", "2"],
+        ["only"],
+    ],
+)
+def test_a_name_that_only_looks_like_one_is_not_there(make_index: BuildIndex, present: list[str]) -> None:
+    """Else a program would read another file than the one it opens."""
+    index = make_index([entry(name) for name in present])
+    like = {"g" + name[1:] for name in present} | {name + end for name in present for end in "01x"}
+    like |= {one[-1] + other for one in present for other in present}
+    like |= {name[start:end] for name in present for start in range(len(name)) for end in (-1, -2, None)}
+    for name in like | set(present):
+        assert (index.lookup(ROOT_INODE, name.encode()) is not None) == (name in present)
+
+
 def test_directories_have_links_and_the_newest_time_below(make_index: BuildIndex) -> None:
-    entries = [entry("a/b/c"), entry("a/d/e")._replace(mtime_ns=7 * 10**9), entry("a/f")]
+    entries = [entry("a/b/c"), entry("a/d/e")._replace(mtime_ns=7 * 10**9), entry("a/f"), entry("g/h")]
+    entries.append(entry("marker/", 0)._replace(mtime_ns=8 * 10**9))
     index = make_index(entries)
     assert index.attributes(index.resolve(b"a"))[3:] == (7 * 10**9, 4)
     assert index.attributes(index.resolve(b"a/b"))[3:] == (10**9, 2)
-    assert index.attributes(ROOT_INODE)[3:] == (7 * 10**9, 3)
+    assert index.attributes(index.resolve(b"marker"))[3:] == (8 * 10**9, 2)
+    assert index.attributes(ROOT_INODE)[3:] == (8 * 10**9, 5)
 
 
 def test_paths_lead_to_inodes_and_back(make_index: BuildIndex) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from ossmount.errors import ManifestError
 from ossmount.sources import arrow_csv
 from ossmount.sources.arrow_csv import is_well_quoted, read_table
-from ossmount.sources.columns import clean_etag, parse_mtime
+from ossmount.sources.columns import choose_columns, clean_etag, parse_count, parse_mtime
 from ossmount.sources.parsing import Plain, Row, Table, detect_form, format_line, read_rows, split_line
 
 TEXT = st.text(
@@ -144,11 +145,43 @@ def test_errors_name_the_line(text: str | bytes, line: int, word: str) -> None:
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("names", "mapping", "reason"),
+    [
+        (["path", "label"], {}, "no column 'file_name'; there are path, label"),
+        (["key", "kind"], {"label": "class"}, "no column 'class'"),
+        (["key", "class", "class"], {"label": "class"}, "'class' is there twice"),
+        (["key", "class"], {"label": "class", "etag": "class"}, "'class' would be label and etag"),
+        (["key"], {"label": "key"}, "'key' would be key and label"),
+    ],
+)
+def test_columns_that_cannot_be_chosen(names: list[str], mapping: dict[str, str], reason: str) -> None:
+    """Else labels were missing without a word."""
+    with pytest.raises(ManifestError, match=reason):
+        choose_columns(names, mapping, "m")
+
+
+def test_a_time_without_a_zone_is_utc_on_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "XXX-8")
+        time.tzset()
+        assert parse_mtime("1970-01-01T00:00:01") == 1_000_000_000
+    time.tzset()
+
+
 def test_cells() -> None:
     assert parse_mtime("2024-01-01T01:00:00.5+01:00") == 1_704_067_200_500_000_000
     assert parse_mtime("2024-01-01") == parse_mtime("1704067200") == parse_mtime(" 1704067200 ")
     assert parse_mtime("-1.5") == -1_500_000_000
     assert parse_mtime("9999-12-31") == parse_mtime("253402214400")
+    assert parse_mtime("1704067200.123456789") == 1_704_067_200_123_456_789
+    assert parse_mtime("-62135596800") == parse_mtime("0001-01-01")
+    for text in ("-62135596801", "253402300799.1"):
+        with pytest.raises(ValueError, match="within the years 1 to 9999"):
+            parse_mtime(text)
+    assert [parse_count(text) for text in ("", " 0 ", f"{(1 << 63) - 1}")] == [-1, 0, (1 << 63) - 1]
+    with pytest.raises(ValueError, match="too large"):
+        parse_count(f"{1 << 63}")
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,12 @@ _CREDENTIALS = (
     boto.InvalidConfigError,
 )
 _SETTINGS = (boto.ProfileNotFound, boto.ConfigNotFound, boto.ConfigParseError, boto.InvalidRegionError)
-MALFORMED = (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What botocore raises, or the reading of what it gives, where an answer lacks something, holds something
-else, or leads in a circle."""
+MALFORMED = (
+    *(ResponseParserError, KeyError, ValueError, TypeError),
+    *(AttributeError, OverflowError, RecursionError),
+)
+"""What botocore raises, or the reading of what it gives, where an answer is no XML, lacks something, holds
+something else, or leads in a circle."""
 _SETTINGS_ALSO = (boto.ParamValidationError, boto.UnknownEndpointError, boto.NoRegionError)
 
 
@@ -100,8 +103,6 @@ def from_boto(error: Exception, bucket: str, key: str = "", region: str = "") ->
         return AccessDenied(f"{place}: no usable credentials: {one_line(error)}", _REMEDY_KEYS)
     if isinstance(error, _SETTINGS + _SETTINGS_ALSO):
         return SettingsError(f"{place}: {one_line(error)}", "check --profile, --region and the bucket's name")
-    if isinstance(error, ResponseParserError):
-        return StoreError(f"{place}: the answer is not S3's: {one_line(error)}", "check --endpoint-url")
     if isinstance(error, UnicodeEncodeError):
         return StoreError(f"{place}: S3 holds no such name: {one_line(error)}", "copy it to another key")
     if isinstance(error, MALFORMED) and not isinstance(error, boto.BotoCoreError | HTTPError):

@@ -40,7 +40,7 @@ from ossmount.model import ListPage, ObjectId, ObjectInfo
 from ossmount.stores.authorities import authorities_for
 from ossmount.stores.content_range import check_range
 from ossmount.stores.describing import GetRequest, get_request
-from ossmount.stores.etags import is_weak, plain_etag, wire_etag
+from ossmount.stores.etags import check_sendable, if_match, is_weak, plain_etag
 from ossmount.stores.range_get import longest
 from ossmount.uris import shown_uri
 
@@ -97,7 +97,8 @@ class HttpStore:
         """See ``protocols.ObjectStore``. A server that ignores Range costs the bytes before ``start``."""
         if length == 0:
             return b""
-        headers = {"Range": f"bytes={start}-{start + length - 1}", **_condition(target.etag)}
+        condition = _condition(target.etag, self._shown(target.key))
+        headers = {"Range": f"bytes={start}-{start + length - 1}", **condition}
         answer = self._request("GET", target.key, headers)
         try:
             if answer.status not in {200, 206}:
@@ -198,12 +199,13 @@ def identity(headers: urllib3.HTTPHeaderDict) -> str:
     return MODIFIED + modified if modified else ""
 
 
-def _condition(etag: str) -> dict[str, str]:
+def _condition(etag: str, subject: str) -> dict[str, str]:
     if not etag or is_weak(etag):
         return {}
     if etag.startswith(MODIFIED):
+        check_sendable(etag, subject)
         return {"If-Unmodified-Since": etag.removeprefix(MODIFIED)}
-    return {"If-Match": wire_etag(etag)}
+    return {"If-Match": if_match(etag, subject)}
 
 
 def _nanoseconds(modified: str) -> int:

@@ -29,6 +29,7 @@ from ossmount.config import StoreSettings
 from ossmount.errors import StoreError
 from ossmount.model import ObjectId, ObjectInfo
 from ossmount.stores.describing import GetRequest, KeptKeys, get_request
+from ossmount.stores.etags import if_match
 from ossmount.stores.oss_credentials import Credentials, CredentialSource
 from ossmount.stores.oss_endpoint import Endpoint
 from ossmount.stores.oss_errors import refusal_of_native, translate
@@ -59,7 +60,7 @@ class NativeTransport:
 
     def read(self, key: str, etag: str, start: int, length: int) -> bytes:
         """Bytes of one version of an object. Raises StoreError."""
-        conditions = {"if_match": f'"{etag}"'} if etag else {}
+        conditions = {"if_match": if_match(etag, self._subject(key))} if etag else {}
         try:
             operator = self._operator("GET", key, {})
             data: bytes = operator.read(PLACEHOLDER, offset=start, size=length, **conditions)

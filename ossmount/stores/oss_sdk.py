@@ -16,6 +16,7 @@ from ossmount.errors import StoreError
 from ossmount.model import ListPage, ObjectInfo
 from ossmount.stores.authorities import authorities_path
 from ossmount.stores.content_range import check_range
+from ossmount.stores.etags import if_match
 from ossmount.stores.list_xml import next_token
 from ossmount.stores.oss_credentials import CredentialSource
 from ossmount.stores.oss_endpoint import Endpoint
@@ -68,7 +69,7 @@ class SdkTransport:
         """Bytes of one version of an object; fewer where the object ends before."""
         headers = self._headers | {"x-oss-range-behavior": "standard"}
         if etag:
-            headers["If-Match"] = f'"{etag}"'
+            headers["If-Match"] = if_match(etag, f"{self._uri}/{key}")
         span = (start, start + length - 1)
         answer = self._ask(key, lambda: self._bucket.get_object(key, span, headers=headers))
         check_range(answer.headers.get("content-range"), start, length, f"{self._uri}/{key}")

@@ -25,7 +25,7 @@ from ossmount.stores import s3_native
 from ossmount.stores.addresses import Address
 from ossmount.stores.content_range import check_range
 from ossmount.stores.describing import GetRequest, KeptKeys
-from ossmount.stores.etags import is_weak, plain_etag, wire_etag
+from ossmount.stores.etags import if_match, is_weak, plain_etag
 from ossmount.stores.list_xml import next_token, read_list_page
 from ossmount.stores.page_order import PageOrder
 from ossmount.stores.s3_errors import (
@@ -235,7 +235,7 @@ class S3Store:
     def _sdk_range(self, target: ObjectId, start: int, length: int) -> bytes:
         request = dict(self._extra)
         if target.etag and not is_weak(target.etag):
-            request["IfMatch"] = wire_etag(target.etag)
+            request["IfMatch"] = if_match(target.etag, f"{self.uri}/{target.key}")
         span = f"bytes={start}-{start + length - 1}"
         try:
             answer = self._client().get_object(Bucket=self._bucket, Key=target.key, Range=span, **request)

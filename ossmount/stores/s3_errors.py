@@ -104,7 +104,7 @@ def from_boto(error: Exception, bucket: str, key: str = "", region: str = "") ->
     if isinstance(error, _SETTINGS + _SETTINGS_ALSO):
         return SettingsError(f"{place}: {one_line(error)}", "check --profile, --region and the bucket's name")
     if isinstance(error, UnicodeEncodeError):
-        return StoreError(f"{place}: S3 holds no such name: {one_line(error)}", "copy it to another key")
+        return _unheld(place, error)
     if isinstance(error, MALFORMED) and not isinstance(error, boto.BotoCoreError | HTTPError):
         lacks = "it has no " if isinstance(error, KeyError) else ""
         return StoreError(
@@ -142,6 +142,8 @@ def from_native(error: Exception, bucket: str, key: str, region: str = "") -> St
     answer = native_answer(error)
     if answer.code or answer.status:
         return from_answer(answer, bucket, key, region)
+    if isinstance(error, UnicodeEncodeError):
+        return _unheld(place, error)
     if isinstance(error, FileNotFoundError):
         return ObjectMissing(f"{place} is not there", "it was deleted since it was listed")
     if isinstance(error, native.PreconditionError):
@@ -185,6 +187,10 @@ def from_answer(answer: Answer, bucket: str, key: str, region: str = "") -> Stor
         return StoreUnavailable(f"{place}: the store failed ({code or status})", "try again later")
     detail = answer.message or code or "no reason given"
     return StoreError(f"{place}: the store refused ({status} {detail})", "check --endpoint-url and --region")
+
+
+def _unheld(place: str, error: UnicodeEncodeError) -> StoreError:
+    return StoreError(f"{place}: S3 holds no such name: {one_line(error)}", "copy it to another key")
 
 
 def _place(bucket: str, key: str) -> str:

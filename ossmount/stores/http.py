@@ -54,7 +54,7 @@ _PIECE = 1 << 20
 """Bytes read at a time."""
 
 _UNSATISFIABLE = 416
-
+_TIMED_OUT = 408
 
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _ODD = re.compile(r"[^A-Za-z0-9/._~?&=+:,;@!$'()*-]")
@@ -186,7 +186,7 @@ class HttpStore:
             return self._changed(key)
         if status in {429, 503}:
             return Throttled(f"{url}: the server asks for fewer requests ({status})", "lower the load")
-        if status >= 500:
+        if status >= 500 or status == _TIMED_OUT:
             return StoreUnavailable(f"{url}: the server failed ({status})", "try again later")
         return StoreError(f"{url}: unexpected answer ({status})", "check the URL")
 

@@ -84,7 +84,7 @@ def translate(refusal: Refusal, subject: str, source: str, endpoint: str = "") -
         return BucketMissing(f"{subject}: there is no such bucket{trace}", "check the name and the region")
     if status == 404:
         return ObjectMissing(f"{subject}: there is no such object{trace}")
-    if status == 412:
+    if status in {412, 416}:  # the latter: it is shorter now
         return ObjectChanged(f"{subject} has changed since it was indexed{trace}", "refresh the index")
     if status in {401, 403}:
         return AccessDenied(f"{subject}: {said}{trace}", _access_remedy(refusal, source))
@@ -93,7 +93,7 @@ def translate(refusal: Refusal, subject: str, source: str, endpoint: str = "") -
     if status == 0:
         where = f"{subject} at {endpoint}" if endpoint else subject
         return StoreUnavailable(f"{where}: {said}", "check --endpoint-url and the network")
-    if status >= 500:
+    if status >= 500 or status == 408 or code == "RequestTimeout":
         return StoreUnavailable(f"{subject}: {said}{trace}", "check --endpoint-url and the network")
     if refusal.endpoint:
         return StoreError(f"{subject}: {said}{trace}", f"use --endpoint-url https://{refusal.endpoint}")
@@ -105,6 +105,8 @@ def _access_remedy(refusal: Refusal, source: str) -> str:
         return CLOCK_REMEDY
     if refusal.endpoint:
         return f"the bucket is elsewhere: use --endpoint-url https://{refusal.endpoint}"
+    if refusal.code == "InvalidObjectState":
+        return "it is archived: restore it first, or leave it out"
     if refusal.code in _KEY_REMEDIES:
         return f"{_KEY_REMEDIES[refusal.code]} {source}"
     if refusal.code == "AccessDenied" and source == ANONYMOUS:

@@ -52,6 +52,10 @@ WRONG_KEYS = frozenset(
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 TEMPORARY = frozenset({"InternalError", "RequestTimeout", "IDPCommunicationError"})
 SKEWED = "RequestTimeTooSkewed"
+ARCHIVED = "InvalidObjectState"
+"""The object is in a storage class, such as Glacier, from which it has to be restored before it is read."""
+_TIMED_OUT = 408
+"""What gateways say of a connection on which a request was too late: the next one will not be."""
 REDIRECT = frozenset(
     {"PermanentRedirect", "TemporaryRedirect", "301", "307", "IllegalLocationConstraintException"}
 )
@@ -181,9 +185,9 @@ def from_answer(answer: Answer, bucket: str, key: str, region: str = "") -> Stor
         return Throttled(f"{place}: the store asks for fewer requests ({code or status})", "lower the load")
     if code in WRONG_KEYS | EXPIRED | {SKEWED} or status in {401, 403}:
         return denied(answer, place)
-    if status == 503 and code == "ServiceUnavailable":
+    if status == 503 and (code == "ServiceUnavailable" or not _specific(answer)):  # HEAD tells no code
         return Throttled(f"{place}: the store is busy (503)", "lower the load")
-    if status >= 500 or code in TEMPORARY or not status:
+    if status >= 500 or code in TEMPORARY or status in {0, _TIMED_OUT}:
         return StoreUnavailable(f"{place}: the store failed ({code or status})", "try again later")
     detail = answer.message or code or "no reason given"
     return StoreError(f"{place}: the store refused ({status} {detail})", "check --endpoint-url and --region")
@@ -205,13 +209,17 @@ def changed(place: str) -> ObjectChanged:
 
 
 def denied(answer: Answer, place: str) -> AccessDenied:
-    """401, 403 and their kin; tells apart clock, expiry, wrong keys and missing rights."""
+    """401, 403 and their kin; tells apart clock, expiry, wrong keys, archives and missing rights."""
     if answer.code == SKEWED or (not _specific(answer) and _skewed(answer.date)):
         return AccessDenied(f"{place}: the clock differs from the store's", _REMEDY_CLOCK)
     if answer.code in EXPIRED:
         return AccessDenied(f"{place}: the credentials have expired", "log in again, or renew them")
     if answer.code in WRONG_KEYS:
         return AccessDenied(f"{place}: wrong credentials ({answer.code})", _REMEDY_KEYS)
+    if answer.code == ARCHIVED:
+        return AccessDenied(
+            f"{place} is archived ({answer.code})", "restore the object first, or leave it out"
+        )
     return AccessDenied(
         f"{place}: access denied ({answer.code or answer.status})",
         "check the credentials and that they allow s3:ListBucket and s3:GetObject",

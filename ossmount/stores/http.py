@@ -38,10 +38,10 @@ from ossmount.errors import (
 )
 from ossmount.model import ListPage, ObjectId, ObjectInfo
 from ossmount.stores.authorities import authorities_for
+from ossmount.stores.bodies import pieces
 from ossmount.stores.content_range import check_range
 from ossmount.stores.describing import GetRequest, get_request
 from ossmount.stores.etags import check_sendable, if_match, is_weak, plain_etag
-from ossmount.stores.range_get import longest
 from ossmount.uris import shown_uri
 
 MODIFIED: Final = "modified:"
@@ -49,9 +49,6 @@ MODIFIED: Final = "modified:"
 
 POOL = 128
 """Connections kept to the host: as many as the fetcher's requests in flight (``max_requests``)."""
-
-_PIECE = 1 << 20
-"""Bytes read at a time."""
 
 _UNSATISFIABLE = 416
 _TIMED_OUT = 408
@@ -128,12 +125,8 @@ class HttpStore:
         self._pool.clear()
 
     def _body(self, answer: urllib3.BaseHTTPResponse, target: ObjectId, skip: int, length: int) -> bytes:
-        until = self._clock() + longest(self._timeout, skip + length)
-        data, missing = bytearray(), skip + length
-        # What has come and no more: urllib3's own time-out begins anew with every byte. Old ones lack read1.
-        read: Callable[[int], bytes] = getattr(answer, "read1", answer.read)
-        while missing > 0 and self._clock() <= until and (piece := read(min(missing, _PIECE))):
-            missing -= len(piece)
+        data = bytearray()
+        for piece in pieces(answer, skip + length, self._timeout, self._clock):
             data += piece[skip:]
             skip -= min(skip, len(piece))
         if len(data) != length:

@@ -112,7 +112,9 @@ class OssStore:
             self._native.renew_keys()
 
     def close(self) -> None:
-        """Closes the SDK's connections; those of the native client end with the process."""
+        """Closes connections."""
+        if self._native is not None:
+            self._native.close()
         self._sdk.close()
 
     def _ask(self, request: Callable[[Transport], T], doubted: tuple[type[StoreError], ...]) -> T:

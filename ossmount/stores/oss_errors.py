@@ -64,13 +64,18 @@ def refusal_of_native(text: str) -> Refusal:
     status = _STATUS.search(text)
     if status is None:
         return Refusal(0, message=_one_line(_QUERY.sub("", text)))
-    request_id = _REQUEST_ID.search(text)
+    return refusal_of_answer(int(status[1]), text)
+
+
+def refusal_of_answer(status: int, body: str) -> Refusal:
+    """What an answer says that is no success."""
+    request_id = _REQUEST_ID.search(body)
     return Refusal(
-        int(status[1]),
-        _first(_CODE, text),
-        _first(_MESSAGE, text),
+        status,
+        _first(_CODE, body),
+        _first(_MESSAGE, body),
         (request_id[1] or request_id[2]) if request_id else "",
-        _first(_ENDPOINT, text),
+        _first(_ENDPOINT, body),
     )
 
 

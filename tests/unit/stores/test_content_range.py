@@ -55,7 +55,7 @@ def shifting(http_ranges: RangeServer) -> RangeServer:
 
 @pytest.mark.server
 @SHIFTS
-@pytest.mark.parametrize("kind", ["http native", "s3 native", "s3 sdk", "oss sdk"])
+@pytest.mark.parametrize("kind", ["http native", "s3 native", "s3 sdk", "oss native", "oss sdk"])
 def test_a_store_refuses_them(shifting: RangeServer, kind: str, shift: int) -> None:
     scheme, transport = kind.split()
     asked = leading_to(shifting.url, transport)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ossmount.errors import StoreError
+from ossmount.errors import StoreError, StoreUnavailable
 from ossmount.model import ObjectId
 from ossmount.protocols import ObjectStore
 from ossmount.stores.http import MODIFIED, HttpStore
@@ -33,6 +33,11 @@ def test_an_entity_tag_that_no_header_holds(store: ObjectStore, etag: str) -> No
     with pytest.raises(StoreError, match=r"/x: '[ -~]*' is no entity tag; correct the list") as caught:
         store.get_range(ObjectId(store.uri, "x", etag, 9), 0, 9)
     assert type(caught.value) is StoreError  # asking again would not help
+
+
+def test_an_entity_tag_beyond_ascii_is_sent(store: ObjectStore) -> None:
+    with pytest.raises(StoreUnavailable):  # nobody answers
+        store.get_range(ObjectId(store.uri, "x", "\xe9", 9), 0, 9)
 
 
 def test_a_date_that_no_header_holds() -> None:

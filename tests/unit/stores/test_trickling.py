@@ -1,4 +1,4 @@
-"""A server whose body trickles does not hold a read for ever, whichever client it came through."""
+"""A server whose body trickles holds nobody for ever, whichever client it came through."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ossmount.stores.oss import OssStore
 from ossmount.stores.s3 import S3Store
 from tests.servers.http import leading_to
 
-LENGTH = 200
+LENGTH = 500
 
 
 class Trickling(BaseHTTPRequestHandler):
@@ -50,7 +50,7 @@ def trickling() -> Iterator[str]:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("kind", ["http native", "s3 native", "s3 sdk", "oss sdk"])
+@pytest.mark.parametrize("kind", ["http native", "s3 native", "s3 sdk", "oss native", "oss sdk"])
 def test_a_read_is_given_up(trickling: str, kind: str) -> None:
     scheme, transport = kind.split()
     stores = {"http": HttpStore, "s3": S3Store, "oss": OssStore}
@@ -58,4 +58,13 @@ def test_a_read_is_given_up(trickling: str, kind: str) -> None:
     store = stores[scheme](trickling if scheme == "http" else "bkt", asked)
     with pytest.raises(StoreUnavailable):
         store.get_range(ObjectId(store.uri, "x", "", LENGTH), 0, LENGTH)
+    store.close()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("kind", ["s3", "oss"])
+def test_a_listing_is_given_up(trickling: str, kind: str) -> None:
+    store = {"s3": S3Store, "oss": OssStore}[kind]("bkt", replace(leading_to(trickling), request_timeout=0.3))
+    with pytest.raises(StoreUnavailable, match="Less than 16384 bytes/sec"):
+        list(store.list("p/"))
     store.close()

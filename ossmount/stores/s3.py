@@ -36,6 +36,7 @@ from ossmount.stores.s3_errors import (
     changed,
     from_boto,
     from_native,
+    is_redirect,
     native_answer,
 )
 from ossmount.stores.s3_pages import QuickPages
@@ -224,7 +225,7 @@ class S3Store:
         anew, for the region that the bucket is in: as the answer tells it, or as AWS does when asked.
         """
         answer = native_answer(error)
-        redirected = answer.status in {301, 307} or answer.code in REDIRECT or "redirect" in str(error)
+        redirected = answer.status in {301, 307} or answer.code in REDIRECT or is_redirect(error)
         told = answer.region if answer.code == MISSIGNED else ""
         if self._settings.region or not (told or (redirected and is_aws(self._client()))):
             return False

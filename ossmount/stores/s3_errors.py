@@ -30,6 +30,8 @@ from ossmount.errors import (
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
 _REGION = re.compile(r"<Region>([^<]+)</Region>")
 _STATUS = re.compile(r"status code: (\d{3})")
+_REDIRECTED = re.compile("Received redirect|error following redirect")
+"""What obstore says where an answer leads elsewhere; its message holds the key, too."""
 _DISTRUST = re.compile(r"\bInvalidCertificate\(\s*(\w+)")
 """In what obstore says for those who debug it; its message knows no reason."""
 
@@ -166,6 +168,11 @@ def native_answer(error: Exception) -> Answer:
     return Answer(
         int(status[1]) if status else 0, code[1] if code else "", region=region[1] if region else ""
     )
+
+
+def is_redirect(error: Exception) -> bool:
+    """Whether obstore was sent elsewhere and could not follow."""
+    return _REDIRECTED.search(str(error)) is not None
 
 
 def from_answer(answer: Answer, bucket: str, key: str, region: str = "") -> StoreError:

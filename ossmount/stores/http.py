@@ -6,7 +6,8 @@ another way.
 Identity. A strong ETag is sent as If-Match. A weak one (``W/``) can not be (RFC 9110, section 13.1.1),
 so it is compared with the answer's. A server without ETags gives Last-Modified instead: the identity is
 then ``modified:`` and that date, sent as If-Unmodified-Since and compared with the answer's; a change
-within the same second stays unseen. With neither, the identity is empty and only sizes are checked.
+within the same second stays unseen. With neither, the identity is empty, and only the number of bytes is
+checked.
 
 Keys are path and query as they go over the wire; a space or another character that may not stand there
 is percent-encoded by urllib3, existing escapes are kept.

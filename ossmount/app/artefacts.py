@@ -164,10 +164,11 @@ def push_index(path: Path, uri: str, settings: Settings, report: Report, *, prun
     try:
         sending = _Sending(pool(root), uploader, f"{key}.parts/")
         size = path.stat().st_size
-        parts, done = [], 0
-        for part in _at_once(sending.send, _pieces(path)):
+        parts, done, sent_bytes = [], 0, 0
+        for part, sent in _at_once(sending.send, _pieces(path)):
             parts.append(part)
             done += part.length
+            sent_bytes += sent
             report(Progress("pushing", done, size, "bytes"))
         if done != size or index.checksum_of(path) != info.checksum:
             raise IndexFileError(f"{path} was replaced while it was pushed", "push it again")
@@ -179,7 +180,7 @@ def push_index(path: Path, uri: str, settings: Settings, report: Report, *, prun
         uploader.close()
         pool.close()
     stored = sum(part.stored for part in parts)
-    return Pushed(uri, info.checksum, size, stored, sending.sent, len(parts), removed)
+    return Pushed(uri, info.checksum, size, stored, sent_bytes, len(parts), removed)
 
 
 def _replaced(uri: str, pool: StorePool) -> tuple[Part, ...]:
@@ -194,19 +195,19 @@ class _Sending:
 
     def __init__(self, store: ObjectStore, uploader: ObjectUploader, prefix: str) -> None:
         self._store, self._uploader, self.prefix = store, uploader, prefix
-        self.sent = 0
 
     def key(self, part: Part) -> str:
         return self.prefix + part.sha256
 
-    def send(self, piece: bytes) -> Part:
+    def send(self, piece: bytes) -> tuple[Part, int]:
+        """The part that ``piece`` is, and how many of its bytes were missing and are sent."""
         data = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(piece)
         part = Part(hashlib.sha256(data).hexdigest(), len(data), len(piece))
         key = self.key(part)
-        if not self._is_there(key, len(data)):
-            self._uploader.put(key, data)
-            self.sent += len(data)
-        return part
+        if self._is_there(key, len(data)):
+            return part, 0
+        self._uploader.put(key, data)
+        return part, len(data)
 
     def _is_there(self, key: str, size: int) -> bool:
         try:

@@ -21,7 +21,7 @@ from ossmount.sources.columns import (
     parse_mtime,
 )
 from ossmount.sources.labels import label_fault
-from ossmount.sources.parsing import Table
+from ossmount.sources.parsing import BOM, Table
 
 _BLOCK = 1 << 20
 """Bytes parsed at once: some ten thousand rows, which is also the size of the batches."""
@@ -36,6 +36,8 @@ def is_well_quoted(stream: BinaryIO, delimiter: str) -> bool:
     ends = re.escape(delimiter.encode())
     odd = re.compile(rb'"(?:(?<=[^%b\n"]")|(?=[^%b\r\n"]))|\r(?=[^\n])' % (ends, ends))
     quoted, last = False, b"\n"
+    if stream.read(len(BOM)) != BOM:  # a quoted header may follow it
+        stream.seek(0)
     while chunk := stream.read(_BLOCK):
         if quoted or b'"' in chunk or b"\r" in chunk or last in b'"\r':
             outside, quoted = _without_cells(chunk, quoted)

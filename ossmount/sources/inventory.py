@@ -74,8 +74,10 @@ class InventoryReader:
     def _csv_rows(self, part: TextFile) -> Iterator[Rows]:
         form = Table(self.schema, ",", header=False)
         with part.open() as stream:
+            if not stream.read(1):
+                return  # Arrow calls it an error
             try:
-                for batch in map(_current, table_batches(stream, form)):
+                for batch in map(_current, map(_of_one_line_each, table_batches(stream, form))):
                     if batch.num_rows:
                         rows = rows_of(0, batch)
                         yield dataclasses.replace(rows, keys=_decoded(rows.keys))
@@ -174,6 +176,18 @@ def _known(names: Sequence[str]) -> tuple[str, ...]:
 def _decoded(keys: Sequence[str]) -> Sequence[str]:
     """Keys of CSV parts without their URL encoding."""
     return [unquote_plus(key, errors="strict") if "%" in key or "+" in key else key for key in keys]
+
+
+def _of_one_line_each(batch: Any) -> Any:
+    """Itself. Raises ValueError where a cell goes over a line: its quote is not closed, and what follows of
+    the part is in it. No cell of an inventory holds a line break, since keys are encoded.
+    """
+    import pyarrow.compute as pc
+
+    for column in batch.columns:
+        if pc.any(pc.match_substring(column, "\n")).as_py():
+            raise ValueError("a quote is not closed")
+    return batch
 
 
 def _current(batch: Any) -> Any:

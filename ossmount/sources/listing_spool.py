@@ -104,14 +104,21 @@ class Spool:
 
     def _append(self, payload: bytes) -> tuple[int, int]:
         head = _HEAD.pack(len(payload), xxhash.xxh3_64_intdigest(payload))
-        os.pwrite(self._file.fileno(), head + payload, self._end)
+        self._write(head + payload, self._end)
         offset = self._end + _HEAD.size
         self._end = offset + len(payload)
         return offset, len(payload)
 
+    def _write(self, data: bytes, offset: int) -> None:
+        """All of ``data``: a disk that is nearly full takes a part, and only then says so."""
+        rest = memoryview(data)
+        while rest:
+            count = os.pwrite(self._file.fileno(), rest, offset)
+            rest, offset = rest[count:], offset + count
+
     def _begin(self) -> None:
         self._file.truncate(0)
-        os.pwrite(self._file.fileno(), MAGIC, 0)
+        self._write(MAGIC, 0)
         self._end = len(MAGIC)
         self._append(_pack([VERSION, self._source, self._clock()]))
 

@@ -37,7 +37,7 @@ from ossmount.sources.columns import (
 )
 from ossmount.sources.labels import label_fault, text_fault
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _CHUNK = 1 << 20
 LONGEST_LINE = 64 << 20
 """Bytes of a line: it is held in memory, several times over, and a megabyte of gzip may say gigabytes."""
@@ -79,7 +79,7 @@ def detect_form(stream: BinaryIO, place: str, mapping: Mapping[str, str] | None 
     With a ``mapping`` (known column → the table's own name) the first line is a header in any case.
     """
     first = stream.readline(_CHUNK)
-    header = _header(first.removeprefix(_BOM), place, mapping or {})
+    header = _header(first.removeprefix(BOM), place, mapping or {})
     if header is not None:
         return header
     rest = iter(lambda: stream.read(_CHUNK), b"")
@@ -149,7 +149,7 @@ def _lines(stream: BinaryIO, place: str) -> Iterator[str]:
         if len(raw) > LONGEST_LINE:
             reason = f"the line has more than {LONGEST_LINE >> 20} MiB"
             raise ManifestError(place, number, reason, "is this a list of objects?")
-        line = raw.removeprefix(_BOM) if number == 1 else raw
+        line = raw.removeprefix(BOM) if number == 1 else raw
         try:
             text = line.decode()
         except UnicodeDecodeError as error:

@@ -27,6 +27,8 @@ from ossmount.sources.labels import label_fault
 VERSION = 1
 _KIND = "ossmount-view"
 _PIECE = re.compile(r"\\[\\,]|.", re.DOTALL)
+_SHARE = re.compile(r"[+-]?[0-9./]{1,60}(?:[eE][+-]?[0-9]{1,2})?")
+"""A decimal or a fraction; of larger exponents the exact number would fill the memory."""
 _SHARD = re.compile(r"(\d+)/(\d+)")
 
 
@@ -218,7 +220,7 @@ def shares_of(splits: tuple[tuple[str, str], ...]) -> list[Fraction]:
     shares = []
     for name, text in splits:
         try:
-            share = Fraction(text)
+            share = Fraction(text if _SHARE.fullmatch(text) else "none")
         except (ValueError, ZeroDivisionError) as error:
             raise _bad_split(f"the share {text!r} of {name!r} is not a number") from error
         if share < 0:

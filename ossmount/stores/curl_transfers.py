@@ -16,8 +16,7 @@ import urllib.request
 import pycurl
 
 from ossmount.config import StoreSettings
-from ossmount.stores.curl_handles import new_handle, trust
-from ossmount.stores.etags import plain_etag
+from ossmount.stores.curl_handles import new_handle, trust, version_of
 from ossmount.stores.range_get import RangeGet
 
 CONNECTIONS = 256
@@ -159,7 +158,7 @@ class _Transfer:
     def end(self, complete: bool) -> tuple[RangeGet, int, bytes | None]:
         """What it ran, with the status and the body of its answer, if it is the right one."""
         get, status = self._get, self.curl.getinfo(pycurl.RESPONSE_CODE)
-        right = complete and get.fits(status, *_version(self._headers))
+        right = complete and get.fits(status, *version_of(self._headers))
         body = b"".join(self._body) if right else None
         self._body.clear()
         self._headers.clear()
@@ -169,7 +168,7 @@ class _Transfer:
         """Hands on what has come of the right answer, and drops what has come of another."""
         get = self._get
         if self._right is None:
-            self._right = get.fits(_status(self._headers), *_version(self._headers))
+            self._right = get.fits(_status(self._headers), *version_of(self._headers))
         if self._right and len(piece) <= get.missing:
             get.pour(piece)
 
@@ -198,14 +197,3 @@ def _status(headers: list[bytes]) -> int:
     """What the last status line says (a proxy's own may come first); curl does not tell while it runs."""
     lines = [line for line in headers if line[:5] == b"HTTP/"]
     return int(lines[-1].split()[1]) if lines else 0
-
-
-def _version(headers: list[bytes]) -> tuple[str, str]:
-    """Which version it is of, and which bytes: entity tag and Content-Range, "" for what there is not."""
-    etag = content_range = ""
-    for line in headers:
-        if line[:5].lower() == b"etag:":
-            etag = plain_etag(line[5:].strip().decode("latin-1"))
-        elif line[:14].lower() == b"content-range:":
-            content_range = line[14:].strip().decode("latin-1")
-    return etag, content_range

@@ -10,6 +10,7 @@ sockets and pipes are not listed; an empty directory shows only as a prefix of a
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ from ossmount.uris import FILE_ROOT, join_uri
 
 PAGE_SIZE = 1000
 """Keys on a page: that of S3, so that whoever reads pages sees the same shape everywhere."""
+
+_NO_NAME = frozenset({errno.ENAMETOOLONG, errno.ELOOP})
+"""A name that no file can have, and a link to itself."""
 
 _Row = tuple[bytes, os.stat_result | None]
 """A key and its status, or a prefix (with its trailing slash) and None."""
@@ -133,7 +137,7 @@ def _same(status: os.stat_result, target: ObjectId) -> None:
 
 def _translated(error: OSError | ValueError, key: str) -> StoreError:
     uri = join_uri(FILE_ROOT, key)
-    if isinstance(error, FileNotFoundError | NotADirectoryError | ValueError):
+    if isinstance(error, FileNotFoundError | NotADirectoryError | ValueError) or error.errno in _NO_NAME:
         return ObjectMissing(f"{uri} is not there", "it was deleted since it was listed")
     if isinstance(error, PermissionError):
         return AccessDenied(f"{uri}: permission denied", "let this user read it")

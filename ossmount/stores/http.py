@@ -6,7 +6,8 @@ another way.
 Identity. A strong ETag is sent as If-Match. A weak one (``W/``) can not be (RFC 9110, section 13.1.1),
 so it is compared with the answer's. A server without ETags gives Last-Modified instead: the identity is
 then ``modified:`` and that date, sent as If-Unmodified-Since and compared with the answer's; a change
-within the same second stays unseen. With neither, the identity is empty and only sizes are checked.
+within the same second stays unseen. With neither, the identity is empty, and only the number of bytes is
+checked.
 
 Keys are path and query as they go over the wire; a space or another character that may not stand there
 is percent-encoded by urllib3, existing escapes are kept.
@@ -38,10 +39,10 @@ from ossmount.errors import (
 )
 from ossmount.model import ListPage, ObjectId, ObjectInfo
 from ossmount.stores.authorities import authorities_for
+from ossmount.stores.bodies import pieces
 from ossmount.stores.content_range import check_range
 from ossmount.stores.describing import GetRequest, get_request
-from ossmount.stores.etags import is_weak, plain_etag, wire_etag
-from ossmount.stores.range_get import longest
+from ossmount.stores.etags import check_sendable, if_match, is_weak, plain_etag
 from ossmount.uris import shown_uri
 
 MODIFIED: Final = "modified:"
@@ -50,11 +51,8 @@ MODIFIED: Final = "modified:"
 POOL = 128
 """Connections kept to the host: as many as the fetcher's requests in flight (``max_requests``)."""
 
-_PIECE = 1 << 20
-"""Bytes read at a time."""
-
 _UNSATISFIABLE = 416
-
+_TIMED_OUT = 408
 
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _ODD = re.compile(r"[^A-Za-z0-9/._~?&=+:,;@!$'()*-]")
@@ -97,7 +95,8 @@ class HttpStore:
         """See ``protocols.ObjectStore``. A server that ignores Range costs the bytes before ``start``."""
         if length == 0:
             return b""
-        headers = {"Range": f"bytes={start}-{start + length - 1}", **_condition(target.etag)}
+        condition = _condition(target.etag, self._shown(target.key))
+        headers = {"Range": f"bytes={start}-{start + length - 1}", **condition}
         answer = self._request("GET", target.key, headers)
         try:
             if answer.status not in {200, 206}:
@@ -127,12 +126,8 @@ class HttpStore:
         self._pool.clear()
 
     def _body(self, answer: urllib3.BaseHTTPResponse, target: ObjectId, skip: int, length: int) -> bytes:
-        until = self._clock() + longest(self._timeout, skip + length)
-        data, missing = bytearray(), skip + length
-        # What has come and no more: urllib3's own time-out begins anew with every byte. Old ones lack read1.
-        read: Callable[[int], bytes] = getattr(answer, "read1", answer.read)
-        while missing > 0 and self._clock() <= until and (piece := read(min(missing, _PIECE))):
-            missing -= len(piece)
+        data = bytearray()
+        for piece in pieces(answer, skip + length, self._timeout, self._clock):
             data += piece[skip:]
             skip -= min(skip, len(piece))
         if len(data) != length:
@@ -185,7 +180,7 @@ class HttpStore:
             return self._changed(key)
         if status in {429, 503}:
             return Throttled(f"{url}: the server asks for fewer requests ({status})", "lower the load")
-        if status >= 500:
+        if status >= 500 or status == _TIMED_OUT:
             return StoreUnavailable(f"{url}: the server failed ({status})", "try again later")
         return StoreError(f"{url}: unexpected answer ({status})", "check the URL")
 
@@ -198,12 +193,13 @@ def identity(headers: urllib3.HTTPHeaderDict) -> str:
     return MODIFIED + modified if modified else ""
 
 
-def _condition(etag: str) -> dict[str, str]:
+def _condition(etag: str, subject: str) -> dict[str, str]:
     if not etag or is_weak(etag):
         return {}
     if etag.startswith(MODIFIED):
+        check_sendable(etag, subject)
         return {"If-Unmodified-Since": etag.removeprefix(MODIFIED)}
-    return {"If-Match": wire_etag(etag)}
+    return {"If-Match": if_match(etag, subject)}
 
 
 def _nanoseconds(modified: str) -> int:

@@ -115,6 +115,9 @@ def _column(text: str, pattern: re.Pattern[str], rows: int) -> list[str] | None:
 def _plain_names(column: list[str]) -> list[str]:
     """URL-encoded names decoded, all at once: an escape never reaches across the joint."""
     joined = _JOINT.join(column)
+    if "&" in joined:  # some servers leave it as it is, and then it is XML's to encode
+        joined = unescape(joined)
+        column = joined.split(_JOINT)
     if "%2F" in joined:  # what most servers encode most
         joined = joined.replace("%2F", "/")
     elif "%" not in joined and "+" not in joined:
@@ -184,7 +187,11 @@ def _time(text: str) -> int:
 
 
 def unescape(text: str) -> str:
-    """XML's five entities replaced (the only ones an ETag or a token needs)."""
+    """XML's five entities replaced (the only ones a name, an ETag or a token needs). Raises ValueError for
+    any other.
+    """
+    if "&" in _ENTITY.sub("", text):
+        raise ValueError(f"an entity in {text[:80]!r} is not one of XML's five")
     return _ENTITY.sub(lambda match: _ENTITIES[match[0]], text)
 
 

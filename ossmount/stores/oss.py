@@ -15,6 +15,7 @@ from ossmount.model import ListPage, ObjectId, ObjectInfo
 from ossmount.stores.describing import GetRequest
 from ossmount.stores.oss_credentials import METADATA_URL, choose_credentials
 from ossmount.stores.oss_endpoint import resolve_endpoint
+from ossmount.stores.oss_errors import printable
 from ossmount.stores.oss_listing import Page
 from ossmount.stores.oss_native import NativeTransport
 from ossmount.stores.oss_sdk import SdkTransport
@@ -22,8 +23,19 @@ from ossmount.stores.page_order import PageOrder
 
 
 def addressable(key: str) -> bool:
-    """False for keys that no HTTP client asks for: they remove the path segments ``.`` and ``..``."""
-    return key not in {"", ".", ".."}
+    """False for keys that no HTTP client asks for: they remove the path segments ``.`` and ``..``, and what
+    is no UTF-8 has no URL.
+    """
+    return key not in {"", ".", ".."} and is_text(key)
+
+
+def is_text(name: str) -> bool:
+    """Whether it is UTF-8: names of local files, and arguments, may hold other bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 Transport = NativeTransport | SdkTransport
@@ -53,7 +65,11 @@ class OssStore:
         return self._uri
 
     def list(self, prefix: str, start_after: str = "", delimiter: str = "") -> Iterator[ListPage]:
-        """Pages of up to 1,000 keys. Raises BucketMissing, AccessDenied, StoreUnavailable."""
+        """Pages of up to 1,000 keys. Raises BucketMissing, AccessDenied, StoreUnavailable, and StoreError
+        for a name that is no text.
+        """
+        if not is_text(prefix + start_after):
+            raise _unaddressable(f"{self._uri}/{prefix}")
         token, more, order = "", True, PageOrder(self._uri)
         while more:
             page, token = self._ask(_page_request(prefix, start_after, delimiter, token), (AccessDenied,))
@@ -96,7 +112,9 @@ class OssStore:
             self._native.renew_keys()
 
     def close(self) -> None:
-        """Closes the SDK's connections; those of the native client end with the process."""
+        """Closes connections."""
+        if self._native is not None:
+            self._native.close()
         self._sdk.close()
 
     def _ask(self, request: Callable[[Transport], T], doubted: tuple[type[StoreError], ...]) -> T:
@@ -113,9 +131,13 @@ class OssStore:
 
     def _check(self, key: str) -> None:
         if not addressable(key):
-            raise StoreError(
-                f"{self._uri}/{key}: HTTP cannot ask for an object of this name", "copy it to another key"
-            )
+            raise _unaddressable(f"{self._uri}/{key}")
+
+
+def _unaddressable(uri: str) -> StoreError:
+    return StoreError(
+        f"{printable(uri)}: HTTP cannot ask for an object of this name", "copy it to another key"
+    )
 
 
 def _page_request(prefix: str, start_after: str, delimiter: str, token: str) -> Callable[[Transport], Page]:

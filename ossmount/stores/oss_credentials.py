@@ -139,7 +139,7 @@ class FileCredentials:
             stat = self._path.stat()
             seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
             if seen != self._seen or now >= self._expires - RENEW_BEFORE:
-                self._credentials, self._expires = parse_credentials(self._path.read_text(), str(self._path))
+                self._credentials, self._expires = parse_credentials(self._path.read_bytes(), str(self._path))
                 self._seen = seen
         except OSError as error:
             self._give_up(
@@ -154,7 +154,7 @@ class FileCredentials:
             raise problem from (cause if cause is not problem else None)
 
 
-def parse_credentials(text: str, place: str) -> tuple[Credentials, float]:
+def parse_credentials(text: str | bytes, place: str) -> tuple[Credentials, float]:
     """Keys and their expiry (seconds since the epoch; infinity where none). Raises SettingsError."""
     remedy = 'it must hold {"AccessKeyId": …, "AccessKeySecret": …, "SecurityToken": …, "Expiration": …}'
     try:

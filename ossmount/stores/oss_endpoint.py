@@ -76,8 +76,12 @@ def resolve_endpoint(bucket: str, settings: StoreSettings) -> Endpoint:
 def _host(bucket: str, settings: StoreSettings) -> tuple[str, str]:
     if settings.endpoint_url:
         text = settings.endpoint_url
-        parts = urlsplit(text if "://" in text else f"https://{text}")
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
+        try:
+            parts = urlsplit(text if "://" in text else f"https://{text}")
+            host = parts.hostname if parts.port != 0 else None
+        except ValueError:  # a bracket without its end, or a port that is none
+            host = None
+        if not host or parts.scheme not in {"http", "https"} or parts.path.strip("/"):
             raise SettingsError(f"{text!r} is not an endpoint", "give scheme and host, without a path")
         return parts.scheme, parts.netloc
     if settings.region:

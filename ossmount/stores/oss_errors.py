@@ -64,13 +64,18 @@ def refusal_of_native(text: str) -> Refusal:
     status = _STATUS.search(text)
     if status is None:
         return Refusal(0, message=_one_line(_QUERY.sub("", text)))
-    request_id = _REQUEST_ID.search(text)
+    return refusal_of_answer(int(status[1]), text)
+
+
+def refusal_of_answer(status: int, body: str) -> Refusal:
+    """What an answer says that is no success."""
+    request_id = _REQUEST_ID.search(body)
     return Refusal(
-        int(status[1]),
-        _first(_CODE, text),
-        _first(_MESSAGE, text),
+        status,
+        _first(_CODE, body),
+        _first(_MESSAGE, body),
         (request_id[1] or request_id[2]) if request_id else "",
-        _first(_ENDPOINT, text),
+        _first(_ENDPOINT, body),
     )
 
 
@@ -84,7 +89,7 @@ def translate(refusal: Refusal, subject: str, source: str, endpoint: str = "") -
         return BucketMissing(f"{subject}: there is no such bucket{trace}", "check the name and the region")
     if status == 404:
         return ObjectMissing(f"{subject}: there is no such object{trace}")
-    if status == 412:
+    if status in {412, 416}:  # the latter: it is shorter now
         return ObjectChanged(f"{subject} has changed since it was indexed{trace}", "refresh the index")
     if status in {401, 403}:
         return AccessDenied(f"{subject}: {said}{trace}", _access_remedy(refusal, source))
@@ -93,7 +98,7 @@ def translate(refusal: Refusal, subject: str, source: str, endpoint: str = "") -
     if status == 0:
         where = f"{subject} at {endpoint}" if endpoint else subject
         return StoreUnavailable(f"{where}: {said}", "check --endpoint-url and the network")
-    if status >= 500:
+    if status >= 500 or status == 408 or code == "RequestTimeout":
         return StoreUnavailable(f"{subject}: {said}{trace}", "check --endpoint-url and the network")
     if refusal.endpoint:
         return StoreError(f"{subject}: {said}{trace}", f"use --endpoint-url https://{refusal.endpoint}")
@@ -105,6 +110,8 @@ def _access_remedy(refusal: Refusal, source: str) -> str:
         return CLOCK_REMEDY
     if refusal.endpoint:
         return f"the bucket is elsewhere: use --endpoint-url https://{refusal.endpoint}"
+    if refusal.code == "InvalidObjectState":
+        return "it is archived: restore it first, or leave it out"
     if refusal.code in _KEY_REMEDIES:
         return f"{_KEY_REMEDIES[refusal.code]} {source}"
     if refusal.code == "AccessDenied" and source == ANONYMOUS:

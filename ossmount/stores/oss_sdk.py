@@ -5,17 +5,21 @@ What may live here: calls of oss2. Touch it when oss2 changes.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import oss2
 from oss2.credentials import Credentials as SdkCredentials
 from oss2.credentials import CredentialsProvider
+from urllib3.exceptions import HTTPError
 
 from ossmount.config import StoreSettings
 from ossmount.errors import StoreError
 from ossmount.model import ListPage, ObjectInfo
 from ossmount.stores.authorities import authorities_path
+from ossmount.stores.bodies import pieces
 from ossmount.stores.content_range import check_range
+from ossmount.stores.etags import if_match
 from ossmount.stores.list_xml import next_token
 from ossmount.stores.oss_credentials import CredentialSource
 from ossmount.stores.oss_endpoint import Endpoint
@@ -46,7 +50,7 @@ class SdkTransport:
 
     def __init__(self, endpoint: Endpoint, source: CredentialSource, settings: StoreSettings) -> None:
         self._uri = f"oss://{endpoint.bucket}"
-        self._source = source
+        self._source, self._timeout = source, settings.request_timeout
         self._headers = {"x-oss-request-payer": "requester"} if settings.requester_pays else {}
         self._session = oss2.Session(pool_size=POOL_SIZE)
         # requests alone has a list of its own; all others look there.
@@ -65,14 +69,17 @@ class SdkTransport:
         )
 
     def read(self, key: str, etag: str, start: int, length: int) -> bytes:
-        """Bytes of one version of an object; fewer where the object ends before."""
+        """Bytes of one version of an object; fewer where it ends before, more where all of it comes."""
         headers = self._headers | {"x-oss-range-behavior": "standard"}
         if etag:
-            headers["If-Match"] = f'"{etag}"'
+            headers["If-Match"] = if_match(etag, f"{self._uri}/{key}")
         span = (start, start + length - 1)
         answer = self._ask(key, lambda: self._bucket.get_object(key, span, headers=headers))
-        check_range(answer.headers.get("content-range"), start, length, f"{self._uri}/{key}")
-        return bytes(self._ask(key, answer.read))
+        with contextlib.closing(answer.resp.response) as response:
+            check_range(answer.headers.get("content-range"), start, length, f"{self._uri}/{key}")
+            # One byte more than was asked for: of a longer body they are not the right ones.
+            data: bytes = self._ask(key, lambda: b"".join(pieces(response.raw, length + 1, self._timeout)))
+            return data
 
     def head(self, key: str) -> ObjectInfo:
         """What the store tells of an object."""
@@ -115,7 +122,7 @@ class SdkTransport:
             raise translate(refusal_of_sdk(error), subject, self._source.description) from error
         except RuntimeError as error:  # oss2 does not find in an answer what it looks for
             raise StoreError(f"{subject}: not OSS's answer: {error}", "check --endpoint-url") from error
-        except (OSError, AssertionError) as error:  # requests' errors, while a body is being read
+        except (OSError, AssertionError, HTTPError) as error:  # while a body is being read
             raise self._broken(subject, error) from error
         except _MALFORMED as error:
             raise StoreError(

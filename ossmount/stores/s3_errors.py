@@ -30,6 +30,8 @@ from ossmount.errors import (
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
 _REGION = re.compile(r"<Region>([^<]+)</Region>")
 _STATUS = re.compile(r"status code: (\d{3})")
+_REDIRECTED = re.compile("Received redirect|error following redirect")
+"""What obstore says where an answer leads elsewhere; its message holds the key, too."""
 _DISTRUST = re.compile(r"\bInvalidCertificate\(\s*(\w+)")
 """In what obstore says for those who debug it; its message knows no reason."""
 
@@ -52,6 +54,10 @@ WRONG_KEYS = frozenset(
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 TEMPORARY = frozenset({"InternalError", "RequestTimeout", "IDPCommunicationError"})
 SKEWED = "RequestTimeTooSkewed"
+ARCHIVED = "InvalidObjectState"
+"""The object is in a storage class, such as Glacier, from which it has to be restored before it is read."""
+_TIMED_OUT = 408
+"""What gateways say of a connection on which a request was too late: the next one will not be."""
 REDIRECT = frozenset(
     {"PermanentRedirect", "TemporaryRedirect", "301", "307", "IllegalLocationConstraintException"}
 )
@@ -72,9 +78,12 @@ _CREDENTIALS = (
     boto.InvalidConfigError,
 )
 _SETTINGS = (boto.ProfileNotFound, boto.ConfigNotFound, boto.ConfigParseError, boto.InvalidRegionError)
-MALFORMED = (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What botocore raises, or the reading of what it gives, where an answer lacks something, holds something
-else, or leads in a circle."""
+MALFORMED = (
+    *(ResponseParserError, KeyError, ValueError, TypeError),
+    *(AttributeError, OverflowError, RecursionError),
+)
+"""What botocore raises, or the reading of what it gives, where an answer is no XML, lacks something, holds
+something else, or leads in a circle."""
 _SETTINGS_ALSO = (boto.ParamValidationError, boto.UnknownEndpointError, boto.NoRegionError)
 
 
@@ -100,10 +109,8 @@ def from_boto(error: Exception, bucket: str, key: str = "", region: str = "") ->
         return AccessDenied(f"{place}: no usable credentials: {one_line(error)}", _REMEDY_KEYS)
     if isinstance(error, _SETTINGS + _SETTINGS_ALSO):
         return SettingsError(f"{place}: {one_line(error)}", "check --profile, --region and the bucket's name")
-    if isinstance(error, ResponseParserError):
-        return StoreError(f"{place}: the answer is not S3's: {one_line(error)}", "check --endpoint-url")
     if isinstance(error, UnicodeEncodeError):
-        return StoreError(f"{place}: S3 holds no such name: {one_line(error)}", "copy it to another key")
+        return _unheld(place, error)
     if isinstance(error, MALFORMED) and not isinstance(error, boto.BotoCoreError | HTTPError):
         lacks = "it has no " if isinstance(error, KeyError) else ""
         return StoreError(
@@ -141,6 +148,8 @@ def from_native(error: Exception, bucket: str, key: str, region: str = "") -> St
     answer = native_answer(error)
     if answer.code or answer.status:
         return from_answer(answer, bucket, key, region)
+    if isinstance(error, UnicodeEncodeError):
+        return _unheld(place, error)
     if isinstance(error, FileNotFoundError):
         return ObjectMissing(f"{place} is not there", "it was deleted since it was listed")
     if isinstance(error, native.PreconditionError):
@@ -161,6 +170,11 @@ def native_answer(error: Exception) -> Answer:
     )
 
 
+def is_redirect(error: Exception) -> bool:
+    """Whether obstore was sent elsewhere and could not follow."""
+    return _REDIRECTED.search(str(error)) is not None
+
+
 def from_answer(answer: Answer, bucket: str, key: str, region: str = "") -> StoreError:
     """The error for an answer of S3 that is not a success."""
     place = _place(bucket, key)
@@ -178,12 +192,16 @@ def from_answer(answer: Answer, bucket: str, key: str, region: str = "") -> Stor
         return Throttled(f"{place}: the store asks for fewer requests ({code or status})", "lower the load")
     if code in WRONG_KEYS | EXPIRED | {SKEWED} or status in {401, 403}:
         return denied(answer, place)
-    if status == 503 and code == "ServiceUnavailable":
+    if status == 503 and (code == "ServiceUnavailable" or not _specific(answer)):  # HEAD tells no code
         return Throttled(f"{place}: the store is busy (503)", "lower the load")
-    if status >= 500 or code in TEMPORARY or not status:
+    if status >= 500 or code in TEMPORARY or status in {0, _TIMED_OUT}:
         return StoreUnavailable(f"{place}: the store failed ({code or status})", "try again later")
     detail = answer.message or code or "no reason given"
     return StoreError(f"{place}: the store refused ({status} {detail})", "check --endpoint-url and --region")
+
+
+def _unheld(place: str, error: UnicodeEncodeError) -> StoreError:
+    return StoreError(f"{place}: S3 holds no such name: {one_line(error)}", "copy it to another key")
 
 
 def _place(bucket: str, key: str) -> str:
@@ -198,13 +216,17 @@ def changed(place: str) -> ObjectChanged:
 
 
 def denied(answer: Answer, place: str) -> AccessDenied:
-    """401, 403 and their kin; tells apart clock, expiry, wrong keys and missing rights."""
+    """401, 403 and their kin; tells apart clock, expiry, wrong keys, archives and missing rights."""
     if answer.code == SKEWED or (not _specific(answer) and _skewed(answer.date)):
         return AccessDenied(f"{place}: the clock differs from the store's", _REMEDY_CLOCK)
     if answer.code in EXPIRED:
         return AccessDenied(f"{place}: the credentials have expired", "log in again, or renew them")
     if answer.code in WRONG_KEYS:
         return AccessDenied(f"{place}: wrong credentials ({answer.code})", _REMEDY_KEYS)
+    if answer.code == ARCHIVED:
+        return AccessDenied(
+            f"{place} is archived ({answer.code})", "restore the object first, or leave it out"
+        )
     return AccessDenied(
         f"{place}: access denied ({answer.code or answer.status})",
         "check the credentials and that they allow s3:ListBucket and s3:GetObject",

@@ -25,7 +25,7 @@ from ossmount.model import ObjectId
 from ossmount.stores.addresses import Address
 from ossmount.stores.authorities import read_authorities
 from ossmount.stores.describing import GetRequest, get_request, url_path
-from ossmount.stores.etags import is_weak, plain_etag, wire_etag
+from ossmount.stores.etags import if_match, is_weak, plain_etag
 from ossmount.stores.s3_errors import changed, from_boto, one_line
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def read_range(store: NativeStore, target: ObjectId, start: int, length: int) ->
     """
     options: dict[str, Any] = {"range": (start, start + length)}
     if target.etag and not is_weak(target.etag):
-        options["if_match"] = wire_etag(target.etag)
+        options["if_match"] = if_match(target.etag, f"{target.store}/{target.key}")
     answer = obstore.get(store, target.key, options=options)  # type: ignore[arg-type]
     if target.etag and (tag := plain_etag(answer.meta["e_tag"])) and tag != target.etag:
         raise changed(f"{target.store}/{target.key}")

@@ -1,15 +1,15 @@
 """Pages of one bucket's listing through libcurl: a twentieth of what boto3 spends on a page.
 
-What may live here: sending a LIST request and receiving its answer. botocore signs, :mod:`list_xml` reads,
-and whatever is neither a plain success nor a store that is too busy is boto3's business, which knows
-redirects, clocks and errors. Touch it together with ``tests/store_suite``.
+What may live here: LIST requests and what is made of their answers. botocore signs, :mod:`curl_gets` sends,
+:mod:`list_xml` reads, and whatever is neither a plain success nor a store that is too busy is boto3's
+business, which knows redirects, clocks and errors. Touch it together with ``tests/store_suite``.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import pycurl
@@ -22,7 +22,7 @@ from ossmount.config import StoreSettings
 from ossmount.errors import StoreUnavailable
 from ossmount.model import ListPage
 from ossmount.stores.addresses import Address
-from ossmount.stores.curl_handles import new_handle, trust
+from ossmount.stores.curl_gets import Answer, CurlGets
 from ossmount.stores.list_xml import read_list_page
 from ossmount.stores.s3_errors import from_boto, from_page
 
@@ -50,13 +50,6 @@ _QUERY = {
     "ContinuationToken": "continuation-token",
 }
 """boto3's arguments of ListObjectsV2 and what they are called in the query."""
-
-
-class Answer(NamedTuple):
-    """What came back, whatever it says."""
-
-    status: int
-    body: bytes
 
 
 class QuickPages:
@@ -136,14 +129,14 @@ class PageRequests:
 
     def __init__(self, address: Address, credentials: Any, settings: StoreSettings) -> None:
         """``credentials`` None: requests are not signed."""
-        self._address, self._credentials, self._settings = address, credentials, settings
+        self._address, self._credentials = address, credentials
         split = urlsplit(address.url)
         self._base = address.url if split.path else address.url + "/"
-        self._proxy = get_environ_proxies(address.url).get(split.scheme, "")
-        self._idle: list[pycurl.Curl] = []
+        proxy = get_environ_proxies(address.url).get(split.scheme, "")
+        self._gets = CurlGets(settings, RECEIVE_BYTES, proxy, address.ca)
 
     def __repr__(self) -> str:
-        return f"PageRequests({self._base}, {len(self._idle)} idle)"
+        return f"PageRequests({self._base}, {self._gets!r})"
 
     def get(self, parameters: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
         """Sends one request. Raises pycurl.error, BotoCoreError (credentials), UnicodeEncodeError."""
@@ -152,27 +145,11 @@ class PageRequests:
         if self._credentials is not None:
             frozen = self._credentials.get_frozen_credentials()
             S3SigV4Auth(frozen, "s3", self._address.region).add_auth(request)
-        curl = self._idle.pop() if self._idle else self._handle()
-        pieces: list[bytes] = []
-        curl.setopt(pycurl.URL, url)
-        curl.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in request.headers.items()])
-        curl.setopt(pycurl.WRITEFUNCTION, pieces.append)
-        curl.perform()  # a handle whose request failed is not used again
-        status = curl.getinfo(pycurl.RESPONSE_CODE)
-        self._idle.append(curl)
-        return Answer(status, b"".join(pieces))
+        return self._gets.get(url, [f"{name}: {value}" for name, value in request.headers.items()])
 
     def close(self) -> None:
         """Closes idle connections."""
-        while self._idle:
-            self._idle.pop().close()
-
-    def _handle(self) -> pycurl.Curl:
-        curl = new_handle(self._settings, RECEIVE_BYTES)
-        curl.setopt(pycurl.PATH_AS_IS, 1)
-        curl.setopt(pycurl.PROXY, self._proxy)  # "": curl must not look for one in its own way
-        trust(curl, self._address.ca)
-        return curl
+        self._gets.close()
 
 
 def _query(request: Mapping[str, Any]) -> dict[str, str]:

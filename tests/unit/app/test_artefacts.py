@@ -23,6 +23,9 @@ from ossmount.app.pruning import PUSHED_SECONDS, UNUSED_SECONDS, note_use
 from ossmount.config import Settings, compose
 from ossmount.errors import CacheError, IndexDamaged, IndexFileError, OssmountError, SettingsError, StoreError
 from ossmount.index import open_index
+from ossmount.stores import StorePool
+from ossmount.stores.uploading import open_uploader
+from ossmount.uris import FILE_ROOT
 from tests.servers.oss_server import OssServer
 from tests.servers.s3 import S3Server
 from tests.support.index_files import index_of, numbered_tree, silent
@@ -63,6 +66,18 @@ def pull(uri: str, tmp_path: Path, settings: Settings = Settings()) -> Path:  # 
     target = tmp_path / "pulled" / "y.ossidx"
     pull_index(uri, target, settings, silent, tmp_path / "parts")
     return target
+
+
+def test_each_part_says_itself_what_was_sent_of_it(bucket: Path) -> None:
+    """Eight threads send: a sum that they shared could lose some of it."""
+    with (
+        closing(StorePool(Settings().store)) as pool,
+        closing(open_uploader(FILE_ROOT, Settings().store)) as up,
+    ):
+        sending = artefacts._Sending(pool(FILE_ROOT), up, f"{bucket}/parts/".lstrip("/"))
+        part, sent = sending.send(b"data" * 100)
+        assert (part.length, sent) == (400, part.stored)
+        assert sending.send(b"data" * 100) == (part, 0)
 
 
 def test_what_is_pulled_is_what_was_pushed(index: Path, bucket: Path, uri: str, tmp_path: Path) -> None:

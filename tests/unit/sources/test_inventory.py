@@ -188,6 +188,8 @@ def test_json_that_is_no_inventory_is_read_as_lines(tmp_path: Path) -> None:
         (b"src,a,1,e\nsrc,b,1\n", 2, "3 cells"),
         (b"src,a,1,e\nsrc,,1,e\n", 2, "path is empty"),
         (b"src,%FF,1,e\n", 1, "somewhere in this part"),
+        (b'"src","a","1","e"\n"src","b","1","e\n', 2, "unexpected end of data"),
+        (b'src,a,1,e\nsrc,b,1,"e\nsrc,c,1,e\nsrc,d,1,e\n', 2, "unexpected end of data"),
     ],
 )
 def test_errors_name_part_and_line(tmp_path: Path, part: bytes, line: int, word: str) -> None:
@@ -195,6 +197,18 @@ def test_errors_name_part_and_line(tmp_path: Path, part: bytes, line: int, word:
         read(local(tmp_path, part), MemoryStore("s3://src"))
     assert caught.value.place.endswith("1.part")
     assert caught.value.line == line
+
+
+def test_a_part_without_rows_is_no_fault(tmp_path: Path) -> None:
+    for empty in (b"", gzip.compress(b"")):
+        place = local(tmp_path, empty)
+        with pytest.raises(EmptySource):
+            read(place, MemoryStore("s3://src"))
+        (tmp_path / "2.part").write_bytes(b"src,a,1,e\n")
+        manifest = json.loads(Path(place).read_text())
+        manifest["files"].append({"key": "x/data/2.part"})
+        Path(place).write_text(json.dumps(manifest))
+        assert [entry.path for entry in read(place, MemoryStore("s3://src"))] == [b"a"]
 
 
 def test_one_on_a_web_server_does_not_lead_to_local_files(tmp_path: Path) -> None:

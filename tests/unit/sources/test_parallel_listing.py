@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 import threading
 from pathlib import Path
@@ -138,6 +140,27 @@ def test_another_or_an_old_listing_is_not_believed(tmp_path: Path, source: str, 
     other = Spool(path, source, clock=lambda: 1000.0 + seconds)
     assert other.spans() == []
     other.close()
+
+
+def test_a_disk_that_takes_a_record_in_parts_has_it_whole_or_says_that_it_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spool, write, span = Spool(None, "s3://b/"), os.pwrite, Span(b"", None)
+    page = next(MemoryStore("s3://b", dict.fromkeys(("a", "b"), b"1")).list(""))
+    monkeypatch.setattr(os, "pwrite", lambda file, data, offset: write(file, data[:7], offset))
+    assert list(spool.read(spool.add(span, pack_page(span, page), 2))[0].keys) == ["a", "b"]
+    room = [7, 7]
+
+    def nearly_full(file: int, data: bytes, offset: int) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, data[: room.pop()], offset)
+
+    monkeypatch.setattr(os, "pwrite", nearly_full)
+    with pytest.raises(OSError, match="No space left"):
+        spool.add(Span(b"c", None), pack_page(Span(b"c", None), page), 2)
+    assert spool.find(b"c") is None
+    spool.close()
 
 
 def test_damage_cuts_off_the_rest_only(tmp_path: Path) -> None:

@@ -195,6 +195,9 @@ def test_cells() -> None:
         ('"a\n', False),
         ("a\rb\n", False),
         ("a\r\nb\r", True),
+        ('\ufeff"a","b"\n', True),
+        ("\ufeff", True),
+        ('\ufeff"a"\ufeff"b"\n', False),
     ],
 )
 @pytest.mark.parametrize("piece", [1, 2, 1000])

@@ -159,6 +159,8 @@ def test_which_views_keep_the_order() -> None:
         ("train=0.9", "sum to 0.9"),
         ("train=x", "'x' of 'train' is not a number"),
         ("train=1/0", "is not a number"),
+        ("train=1e999", "'1e999' of 'train' is not a number"),
+        ("train=1e-2,val=9e-1", "sum to 0.91"),
         ("train=1.5,val=-0.5", "is negative"),
         ("train", "is not NAME=SHARE"),
         ("a/b=1", "contains '/'"),

@@ -114,9 +114,10 @@ def test_a_usual_place_is_good_enough(
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("scheme", ["https", "oss"])
+@pytest.mark.parametrize(("scheme", "transport"), [("https", "native"), ("oss", "native"), ("oss", "sdk")])
 def test_a_directory_serves_too(
     scheme: str,
+    transport: str,
     http_ranges: RangeServer,
     behind_tls: Callable[[str], str],
     folder: Path,
@@ -126,7 +127,7 @@ def test_a_directory_serves_too(
     http_ranges.put("/bkt/x" if scheme == "oss" else "/x", b"abc")
     etag = next(iter(map(http_ranges.validators, http_ranges.objects)))["ETag"].strip('"')
     monkeypatch.setenv("SSL_CERT_DIR", str(folder))
-    store = opened("oss://bkt" if scheme == "oss" else url, url, "sdk")  # opendal asks once in a process
+    store = opened("oss://bkt" if scheme == "oss" else url, url, transport)
     assert store.get_range(ObjectId(store.uri, "x", etag, 3), 0, 3) == b"abc"
     store.close()
 

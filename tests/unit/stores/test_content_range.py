@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ossmount.errors import StoreUnavailable
+from ossmount.errors import StoreError, StoreUnavailable
 from ossmount.model import ObjectId
 from ossmount.protocols import Sink
 from ossmount.stores import StorePool
@@ -55,7 +55,7 @@ def shifting(http_ranges: RangeServer) -> RangeServer:
 
 @pytest.mark.server
 @SHIFTS
-@pytest.mark.parametrize("kind", ["http native", "s3 native", "s3 sdk", "oss sdk"])
+@pytest.mark.parametrize("kind", ["http native", "s3 native", "s3 sdk", "oss native", "oss sdk"])
 def test_a_store_refuses_them(shifting: RangeServer, kind: str, shift: int) -> None:
     scheme, transport = kind.split()
     asked = leading_to(shifting.url, transport)
@@ -71,6 +71,20 @@ def test_a_store_refuses_them(shifting: RangeServer, kind: str, shift: int) -> N
             assert store.get_range(target, 100, 200) == DATA[100:300]
     finally:
         store.close()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("kind", ["s3 native", "s3 sdk", "oss native", "oss sdk"])
+def test_a_server_that_sends_the_whole_object_instead_is_not_believed(
+    shifting: RangeServer, kind: str
+) -> None:
+    scheme, transport = kind.split()
+    store = {"s3": S3Store, "oss": OssStore}[scheme]("bkt", leading_to(shifting.url, transport))
+    shifting.ranges = False
+    for start in (0, 100):
+        with pytest.raises(StoreError, match=r"s3://bkt/x|oss://bkt/x"):
+            store.get_range(ObjectId(store.uri, "x", "", len(DATA)), start, 200)
+    store.close()
 
 
 @pytest.mark.server

@@ -127,6 +127,17 @@ def test_directory_is_no_object(tmp_path: Path, top: str) -> None:
         store.head(f"{top}d\0")
 
 
+@pytest.mark.parametrize("name", ["n" * 300, "self", "self/below"])
+def test_what_no_file_can_be_is_missing(tmp_path: Path, top: str, name: str) -> None:
+    """So it is not asked for again and again, and --on-missing skip leaves it out."""
+    (tmp_path / "self").symlink_to("self")
+    store = FileStore()
+    with pytest.raises(ObjectMissing):
+        store.head(top + name)
+    with pytest.raises(ObjectMissing):
+        store.get_range(ObjectId(store.uri, top + name, "", 1), 0, 1)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_unreadable(tmp_path: Path, top: str) -> None:
     (tmp_path / "x").write_bytes(b"1")

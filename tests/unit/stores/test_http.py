@@ -83,7 +83,7 @@ def test_server_without_ranges(store: HttpStore, http_ranges: RangeServer, start
     [
         (404, ObjectMissing), (410, ObjectMissing), (401, AccessDenied), (403, AccessDenied),
         (412, ObjectChanged), (416, ObjectChanged), (429, Throttled), (503, Throttled),
-        (500, StoreUnavailable), (502, StoreUnavailable), (400, StoreError),
+        (408, StoreUnavailable), (500, StoreUnavailable), (502, StoreUnavailable), (400, StoreError),
     ],
 )  # fmt: skip
 def test_refusals(

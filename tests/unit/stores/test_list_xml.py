@@ -67,6 +67,22 @@ def test_reads_what_botocore_reads(
     assert token == ""
 
 
+def test_names_that_a_server_left_to_xml() -> None:
+    prefixes = "<CommonPrefixes><Prefix>R&amp;D/</Prefix></CommonPrefixes>"
+    names = ["a&amp;amp;b%00", "it&#39;s%26+%2B", "c"]
+    rows = [row(name, 1, "e", "2024-01-02T03:04:05.000Z") for name in names]
+    read = read_list_page(document("".join(rows), prefixes))
+    assert read is not None
+    assert list(read[0].keys) == ["a&amp;b\0", "it's& +", "c"]
+    assert list(read[0].prefixes) == ["R&D/"]
+
+
+@pytest.mark.parametrize("name", ["a&#x41;b", "a&nbsp;b", "a&b"])
+def test_entities_that_are_not_known_are_declined(name: str) -> None:
+    assert read_list_page(document(row(name, 1, "e", "2024-01-02T03:04:05.000Z"))) is None
+    assert read_list_page(document(row("a", 1, f"e{name}", "2024-01-02T03:04:05.000Z"))) is None
+
+
 def test_continuation_token() -> None:
     tail = "<IsTruncated>true</IsTruncated><NextContinuationToken>1&amp;2/=</NextContinuationToken>"
     read = read_list_page(document(ROW, tail=tail))

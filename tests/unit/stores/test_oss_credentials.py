@@ -62,9 +62,18 @@ def test_the_vendors_form() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"AccessKeyId": 1, "AccessKeySecret": "hidden"}', "hidden", "[" * 100_000]
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"AccessKeyId": 1, "AccessKeySecret": "hidden"}',
+        "hidden",
+        "[" * 100_000,
+        b"hidden\xff",
+    ],
 )
-def test_another_form_is_named_without_its_content(text: str) -> None:
+def test_another_form_is_named_without_its_content(text: str | bytes) -> None:
     with pytest.raises(SettingsError, match=r"keys\.json") as caught:
         parse_credentials(text, "keys.json")
     assert "hidden" not in str(caught.value)
@@ -96,12 +105,13 @@ def test_keys_about_to_expire_are_read_again_although_the_file_looks_the_same(ke
     assert source.current().access_key_id == "after"
 
 
-def test_a_broken_replacement_leaves_the_old_keys_until_they_expire(keys: Path) -> None:
+@pytest.mark.parametrize("broken", [b"half a fi", b"\xff\xfe\0half a fi"])
+def test_a_broken_replacement_leaves_the_old_keys_until_they_expire(keys: Path, broken: bytes) -> None:
     clock = Clock()
     write_keys(keys, "first", clock.now + 1000)
     source = FileCredentials(str(keys), clock)
     source.current()
-    keys.write_text("half a fi")
+    keys.write_bytes(broken)
     clock.now += 999
     assert source.current().access_key_id == "first"
     clock.now += 1

@@ -83,6 +83,7 @@ def test_urls(options: dict[str, object], url: str, region: str) -> None:
         *(("bkt", {"endpoint_url": f"https://{host}"}, "--region") for host in WITHOUT_REGION),
         ("bkt", {"endpoint_url": "ftp://host"}, "not an endpoint"),
         ("bkt", {"endpoint_url": "https://host/path"}, "without a path"),
+        *(("bkt", {"endpoint_url": f"http://{host}"}, "not an endpoint") for host in ("[::1", "h:x", "h:0")),
         ("B_", {"region": "cn-hangzhou"}, "cannot be a bucket"),
     ],
 )

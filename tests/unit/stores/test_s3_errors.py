@@ -17,7 +17,7 @@ from ossmount.errors import (
     StoreUnavailable,
     Throttled,
 )
-from ossmount.stores.s3_errors import from_boto, from_native
+from ossmount.stores.s3_errors import from_boto, from_native, is_redirect
 
 ANSWERS = [
     (404, "NoSuchKey", ObjectMissing, "s3://b/k"),
@@ -34,6 +34,9 @@ ANSWERS = [
     (503, "SlowDown", Throttled, "fewer requests"),
     (429, "TooManyRequests", Throttled, "fewer requests"),
     (503, "ServiceUnavailable", Throttled, "busy"),
+    (503, "503", Throttled, "busy"),
+    (408, "408", StoreUnavailable, "408"),
+    (403, "InvalidObjectState", AccessDenied, "restore the object"),
     (500, "InternalError", StoreUnavailable, "InternalError"),
     (400, "RequestTimeout", StoreUnavailable, "RequestTimeout"),
     (301, "PermanentRedirect", StoreError, "region"),
@@ -85,6 +88,14 @@ def test_signed_for_another_region(asked: str, said: str) -> None:
     body = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>"
     from_obstore = GenericError(f"Server returned non-2xx status code: 400 Bad Request: {body}")
     assert str(from_native(from_obstore, "b", "k", asked)).startswith(said)
+
+
+def test_a_key_that_speaks_of_redirects_does_not_lead_elsewhere() -> None:
+    gone = (
+        "Error performing GET https://b.s3.amazonaws.com/redirect/x in 1ms - Server returned non-2xx status"
+    )
+    assert not is_redirect(GenericError(f"{gone} code: 404"))
+    assert is_redirect(GenericError("Received redirect without LOCATION, this normally indicates an"))
 
 
 def test_clock_is_suspected_where_a_head_tells_no_code() -> None:

@@ -11,11 +11,11 @@ from botocore.credentials import Credentials
 from botocore.exceptions import NoCredentialsError
 
 from ossmount.config import StoreSettings
-from ossmount.errors import AccessDenied, StoreUnavailable, Throttled
+from ossmount.errors import AccessDenied, StoreError, StoreUnavailable, Throttled
 from ossmount.stores.addresses import Address
 from ossmount.stores.s3 import S3Store
 from ossmount.stores.s3_pages import MISTRUST_AFTER, QuickPages
-from tests.servers.http import RangeServer
+from tests.servers.http import RangeServer, leading_to
 from tests.servers.process import closed_port
 from tests.servers.s3 import S3Server
 from tests.servers.tls import Authority
@@ -92,6 +92,17 @@ def test_what_is_no_page_is_left_to_boto3_and_soon_not_tried(http_ranges: RangeS
     for _ in range(MISTRUST_AFTER + 2):
         assert pages.page(REQUEST) is None
     assert len(http_ranges.requests) == MISTRUST_AFTER
+
+
+@pytest.mark.parametrize("transport", ["native", "sdk"])
+def test_a_listing_that_is_no_xml_is_told_in_one_line(
+    http_ranges: RangeServer, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.servers.http.respond", lambda *_: (206, b"<p>Log in<br>first", {}))
+    store = S3Store("b", leading_to(http_ranges.url, transport))
+    with pytest.raises(StoreError, match=r"^s3://b: the answer is not S3's: [^\n]*; check --endpoint-url$"):
+        list(store.list("p"))
+    store.close()
 
 
 def test_a_page_restores_trust(http_ranges: RangeServer) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -342,3 +342,26 @@ def test_extents_of_members_and_columns_of_other_kinds(tmp_path: Path) -> None:
             Entry(b"s/1", Extent(tar, 512, 100), None, 5),
             Entry(b"s/2", Extent(tar, 2048, 0), None, 6),
         ]
+
+
+@pytest.mark.parametrize("paths", [(b"a", b"b"), (b"b", b"a")], ids=["sorted", "not sorted"])
+@pytest.mark.parametrize(
+    ("time", "kept"),
+    [
+        (253_402_300_799 * 10**9, 253_402_300_799 * 10**9),
+        (-62_135_596_800 * 10**9, -62_135_596_800 * 10**9),
+        (253_402_300_798_123_456_789, 253_402_300_798_123_000_000),
+        (-(2**63), -(2**63)),
+        (2**63, 2**63 // 10**6 * 10**6),
+    ],
+    ids=["year 9999", "year 1", "part of a second", "least", "one too much"],
+)
+def test_times_that_64_bits_do_not_hold_in_nanoseconds(
+    tmp_path: Path, paths: Sequence[bytes], time: int, kept: int
+) -> None:
+    """A manifest may name any time of the years 1 to 9999, and so may a server."""
+    entries = [Entry(path, Extent(ObjectId("s3://b", "k", "e", 1), 0, 1), None, time) for path in paths]
+    build(iter([EntryBatch.of(entries)]), tmp_path / "x.idx", source="x")
+    with open_index(tmp_path / "x.idx") as index:
+        times = [index.attributes(index.resolve(path)).mtime_ns for path in paths]
+    assert times == [kept, kept]

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import re
+import select
 import socket
 import stat
 import threading
@@ -67,8 +68,7 @@ class Driver:
         path = socket_path(self.endpoint)
         log_to_stderr(compose(from_environment(environment)).observability.log_format)
         claim_socket(path)
-        stop = threading.Event()
-        with ended_by_signals(stop), contextlib.ExitStack() as stack:
+        with ended_by_signals(threading.Event()) as ending, contextlib.ExitStack() as stack:
             volumes = self._volumes(path, environment)
             stack.callback(volumes.close)
             volumes.recover()
@@ -77,7 +77,7 @@ class Driver:
             stack.callback(lambda: server.stop(GRACE_SECONDS).wait())
             log.info("%s serves %s as node %s", self.name, path, self.node_id)
             reaper = OrphanReaper()
-            while not stop.wait(TIDY_SECONDS):
+            while not select.select([ending], [], [], TIDY_SECONDS)[0]:
                 volumes.tidy()
                 reaper.look()
         return 0

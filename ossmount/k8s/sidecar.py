@@ -65,9 +65,9 @@ class Sidecar:
         """Serves until SIGTERM. Raises SettingsError where there is nothing to serve."""
         log_to_stderr(compose(from_environment(environment)).observability.log_format)
         stop = threading.Event()
-        with ended_by_signals(stop):
+        with ended_by_signals(stop) as ending:
             keepers = [
-                Keeper(self.directory, name, self.plugin_uid, base_environment(environment), stop)
+                Keeper(self.directory, name, self.plugin_uid, base_environment(environment), stop, ending)
                 for name in self.volumes()
             ]
             threads = [threading.Thread(target=keeper.run, name=keeper.name) for keeper in keepers]
@@ -125,13 +125,16 @@ class Keeper:
         plugin_uid: int,
         environment: Mapping[str, str],
         stop: threading.Event,
+        ending: int | None = None,
     ) -> None:
+        """``ending`` can be read once ``stop`` is set: who waits for a process to serve then gives up."""
         self.name = name
         self._directory = directory
         self._folder = directory / VOLUMES / name
         self._plugin_uid = plugin_uid
         self._environment = dict(environment)
         self._stop = stop
+        self._ending = ending
         self._failure = ""
 
     def __repr__(self) -> str:
@@ -147,7 +150,8 @@ class Keeper:
         try:
             step()
         except OssmountError as error:
-            self._fail(error)
+            if not self._stop.is_set():
+                self._fail(error)
         except OSError as error:
             self._fail(MountError(f"{error.filename or SOCKET}: {error.strerror or error}"))
 
@@ -224,7 +228,7 @@ class Keeper:
             "TMPDIR": environment.get("TMPDIR", str(self._directory)),
         }
         job = Job(offer.sources, f"/dev/fd/{descriptor}", offer.options | credentials.options(keys))
-        return start(job, environment, serving=self._serving, descriptor=descriptor)
+        return start(job, environment, serving=self._serving, descriptor=descriptor, given_up=self._ending)
 
     def _serving(self, process: Identity) -> None:
         self._failure = ""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ossmount.errors import OssmountError
 from ossmount.fuse.mountpoint import FILESYSTEM_TYPE, mounted_at, unmount
-from ossmount.k8s.attributes import ROLE_ARN, TOKENS_KEY, Policy, Serve, wanted
+from ossmount.k8s.attributes import TOKENS_KEY, Policy, Serve, wanted
 from ossmount.k8s.credentials import Credentials, credentials_of
 from ossmount.k8s.locks import OperationLocks
 from ossmount.k8s.probing import Condition, Prober, Usage
@@ -66,7 +66,7 @@ class Volumes:
         ask = wanted(call.context, call.flags, self._policy)
         secrets = dict(call.secrets)
         tokens = secrets.pop(TOKENS_KEY, "") or call.context.get(TOKENS_KEY, "")
-        credentials = credentials_of(secrets, tokens, call.context.get(ROLE_ARN, ""))
+        credentials = credentials_of(secrets, tokens, ask.role_arn)
         target = place_of(call.target)
         with self._locks.hold(target), _translated(credentials):
             found = self._state.read(target)

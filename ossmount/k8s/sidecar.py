@@ -23,18 +23,21 @@ from pathlib import Path
 
 from ossmount.app.logs import log_to_stderr
 from ossmount.config import compose, from_environment
-from ossmount.errors import MountError, OssmountError, SettingsError, encode_error
+from ossmount.errors import MountError, OssmountError, SettingsError
 from ossmount.k8s import credentials
 from ossmount.k8s.exchange import (
     CREDENTIALS,
     ERROR_FILE,
     EXCHANGE_SECONDS,
+    FILE_MAX,
     SIDECAR,
     SOCKET,
     STATUS_FILE,
     VERSION,
     VOLUMES,
     Offer,
+    encode_failure,
+    failure_told,
     peer_uid,
     receive,
 )
@@ -107,9 +110,9 @@ class Sidecar:
 
     def _problem(self, name: str) -> str:
         with folders(self.directory, VOLUMES, name, SIDECAR) as own:
-            error, status = own.read(ERROR_FILE, 4096), own.read(STATUS_FILE, 4096)
+            error, status = own.read(ERROR_FILE, FILE_MAX), own.read(STATUS_FILE, FILE_MAX)
         if error is not None:
-            return str(json.loads(error)["message"])
+            return failure_told(error) or "it has failed, see the log"
         if status is None:
             return "not served yet"
         return "" if is_alive(Identity(**json.loads(status)["process"])) else "its process has died"
@@ -176,7 +179,7 @@ class Keeper:
         self._failure = str(error)
         log.error("volume %s: %s", self.name, error)
         with contextlib.suppress(OSError), self._own() as own:
-            own.write(ERROR_FILE, json.dumps({"version": VERSION} | encode_error(error)))
+            own.write(ERROR_FILE, encode_failure(error))
             own.remove(STATUS_FILE)
 
     def _serve_one(self) -> None:

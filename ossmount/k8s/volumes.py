@@ -184,6 +184,8 @@ class Volumes:
             try:
                 unmount(path)
             except OssmountError:
+                if mounted_at(path) is None:
+                    break  # its own process came first
                 unmount(path, lazy=True)
                 busy = True
         return busy
@@ -270,6 +272,8 @@ def _check_target(target: Path) -> None:
         _must_be_ours(target, mounted.filesystem)
     elif os.path.lexists(target) and (target.is_symlink() or not target.is_dir()):
         raise Refusal(Code.INVALID_ARGUMENT, f"{target} is there and no directory")
+    elif target.is_dir() and (first := next(target.iterdir(), None)) is not None:
+        raise Refusal(Code.INVALID_ARGUMENT, f"{target} is not empty (it holds {first.name!r})")
 
 
 def _must_be_ours(target: Path, filesystem: str) -> None:

@@ -11,13 +11,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from ossmount.errors import MountError
+from ossmount.errors import MountError, MountpointUnusable
+from ossmount.fuse.mountpoint import FILESYSTEM_TYPE
 from ossmount.k8s.attributes import Policy, Serve
 from ossmount.k8s.exchange import ERROR_FILE, FILE_MAX, SIDECAR, SOCKET, VOLUMES, Offer
 from ossmount.k8s.folder import folders
 from ossmount.k8s.offers import Offers, Place
 from ossmount.k8s.processes import is_alive
 from ossmount.k8s.publication import Publication
+from ossmount.k8s.refusal import Refusal
 from ossmount.k8s.serving import ServeByNode, ServeBySidecar
 from ossmount.k8s.state import Phase, Record, State
 from ossmount.k8s.volumes import Volumes
@@ -143,3 +145,39 @@ def test_whatever_stands_where_a_sidecar_tells_its_error(
     assert record is not None
     (place.empty_dir / VOLUMES / place.volume / SIDECAR / ERROR_FILE).write_text(text)
     assert ServeBySidecar(offers).problem(replace(record, phase=Phase.PUBLISHED)) == "the sidecar failed"
+
+
+@pytest.fixture
+def volumes(tmp_path: Path, offers: Offers) -> Volumes:
+    """Of a node on which nothing was published yet."""
+    node = ServeByNode(tmp_path / "secrets", {}, Policy())
+    return Volumes(State(tmp_path / "state"), Policy(), node, ServeBySidecar(offers))
+
+
+@pytest.mark.parametrize("serve", list(Serve))
+def test_nothing_is_mounted_over_files(tmp_path: Path, volumes: Volumes, serve: Serve) -> None:
+    """Nor remembered: an unpublish could not remove such a directory, and would fail for ever."""
+    target = tmp_path / "volume" / "mount"
+    target.mkdir(parents=True)
+    (target / "precious").touch()
+    call = replace(publication(target), context=CONTEXT | {"serve": serve})
+    with pytest.raises(Refusal, match=r"INVALID_ARGUMENT: .* is not empty \(it holds 'precious'\)"):
+        volumes.publish(call)
+    assert list((tmp_path / "state").iterdir()) == []
+    assert list(target.iterdir()) == [target / "precious"]
+
+
+def test_a_mount_whose_own_process_takes_it_down_meanwhile(
+    tmp_path: Path, volumes: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts = [SimpleNamespace(filesystem=FILESYSTEM_TYPE)]
+
+    def too_late(path: Path, lazy: bool = False) -> None:
+        mounts.clear()
+        raise MountpointUnusable(f"nothing is mounted on {path}", "see 'ossmount list'")
+
+    monkeypatch.setattr("ossmount.k8s.volumes.mounted_at", lambda _: mounts[0] if mounts else None)
+    monkeypatch.setattr("ossmount.k8s.volumes.unmount", too_late)
+    (tmp_path / "mount").mkdir()
+    volumes.unpublish("v", str(tmp_path / "mount"))
+    assert not (tmp_path / "mount").exists()

@@ -119,6 +119,10 @@ class Driver:
         before = os.umask(0o177)
         try:
             server.add_insecure_port(f"unix://{path}")
+        except RuntimeError as error:  # gRPC's only word for it; the reason stands above in the log
+            raise SettingsError(
+                f"--endpoint: no socket can be made at {path}", "name one in a directory to write to"
+            ) from error
         finally:
             os.umask(before)
         server.start()

@@ -196,7 +196,7 @@ class Volumes:
         """NodeGetVolumeStats. Raises Refusal. Asks the mount only where its server is alive."""
         target = place_of(path)
         record = self._state.read(target)
-        if record is None or record.volume_id != volume_id:
+        if record is None or record.volume_id != volume_id or record.phase is Phase.PUBLISHING:
             raise Refusal(Code.NOT_FOUND, f"volume {volume_id!r} is not published at {path}")
         record, problem = self._judged(record)
         way = self._ways[record.serve]

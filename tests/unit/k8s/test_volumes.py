@@ -181,3 +181,11 @@ def test_a_mount_whose_own_process_takes_it_down_meanwhile(
     (tmp_path / "mount").mkdir()
     volumes.unpublish("v", str(tmp_path / "mount"))
     assert not (tmp_path / "mount").exists()
+
+
+def test_a_volume_whose_index_is_still_built_is_not_published_yet(tmp_path: Path, volumes: Volumes) -> None:
+    """Its process has not died either, of which statistics would warn."""
+    target = str(tmp_path / "mount")
+    State(tmp_path / "state").write(Record("v", target, "", ""))
+    with pytest.raises(Refusal, match=r"NOT_FOUND: volume 'v' is not published at "):
+        volumes.report("v", target)

@@ -282,6 +282,21 @@ def test_a_killed_build_is_not_gone_on_with(tmp_path: Path) -> None:
         assert index.extent(index.resolve(b"a")).object.etag == "new"
 
 
+def test_a_limit_of_address_space_is_kept_to(tmp_path: Path) -> None:
+    """Batch systems set one for each job (``ulimit -v``)."""
+    program = """
+import sys, resource
+from pathlib import Path
+from ossmount.index import build
+from ossmount.model import EntryBatch
+
+resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+batch = EntryBatch([b"a"], ["s"], ["a"], [1], [""], [0])
+assert build(iter([batch]), Path(sys.argv[1]), source="x").files == 1
+"""
+    subprocess.run([sys.executable, "-c", program, tmp_path / "x.idx"], check=True, timeout=60)
+
+
 def test_two_builds_of_one_index_do_not_meet(tmp_path: Path) -> None:
     """As in two containers that share a volume."""
     target = tmp_path / "x.idx"

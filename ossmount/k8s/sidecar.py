@@ -109,8 +109,11 @@ class Sidecar:
         return 0
 
     def _problem(self, name: str) -> str:
-        with folders(self.directory, VOLUMES, name, SIDECAR) as own:
-            error, status = own.read(ERROR_FILE, FILE_MAX), own.read(STATUS_FILE, FILE_MAX)
+        try:
+            with folders(self.directory, VOLUMES, name, SIDECAR) as own:
+                error, status = own.read(ERROR_FILE, FILE_MAX), own.read(STATUS_FILE, FILE_MAX)
+        except OSError as failed:
+            return f"its directory {SIDECAR}: {failed.strerror}; see --sidecar-uid of the driver"
         if error is not None:
             return failure_told(error) or "it has failed, see the log"
         if status is None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ossmount.k8s.exchange import ERROR_FILE, SIDECAR, SOCKET, VOLUMES, Offer, send
-from ossmount.k8s.sidecar import Keeper
+from ossmount.k8s.sidecar import Keeper, Sidecar
 from tests.support.mounting import wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who may listen as another user")
@@ -119,3 +119,12 @@ def test_a_sidecar_ends_while_an_index_is_built(
         os.close(ending)
     assert ended
     assert not (place / SIDECAR / ERROR_FILE).exists(), "nothing has failed"
+
+
+def test_the_probe_finds_no_directory_of_a_volume(
+    place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It was unpublished a moment ago, or belongs to another user: nothing that were to be reported."""
+    (place / SIDECAR).rmdir()
+    assert Sidecar(tmp_path).check() == 1
+    assert capfd.readouterr().err.startswith("ossmount: volume data: its directory sidecar: No such file")

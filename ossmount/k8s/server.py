@@ -78,8 +78,7 @@ class Driver:
             log.info("%s serves %s as node %s", self.name, path, self.node_id)
             reaper = OrphanReaper()
             while not select.select([ending], [], [], TIDY_SECONDS)[0]:
-                volumes.tidy()
-                reaper.look()
+                look_after(volumes, reaper)
         return 0
 
     def _check(self) -> None:
@@ -127,6 +126,15 @@ class Driver:
             os.umask(before)
         server.start()
         return server
+
+
+def look_after(volumes: Volumes, reaper: OrphanReaper) -> None:
+    """What is done now and then. Want of descriptors or memory must not end every mount of the node."""
+    try:
+        volumes.tidy()
+        reaper.look()
+    except OSError as error:
+        log.warning("cannot look for what has died: %s; trying again", error.strerror)
 
 
 def socket_path(endpoint: str) -> Path:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import selectors
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -189,3 +192,22 @@ def test_a_volume_whose_index_is_still_built_is_not_published_yet(tmp_path: Path
     State(tmp_path / "state").write(Record("v", target, "", ""))
     with pytest.raises(Refusal, match=r"NOT_FOUND: volume 'v' is not published at "):
         volumes.report("v", target)
+
+
+def test_want_of_descriptors_does_not_end_the_thread_of_offers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sidecar would ever be served again."""
+    again, selector = threading.Event(), selectors.DefaultSelector
+    asked: list[None] = []
+
+    def short_of_descriptors() -> selectors.DefaultSelector:
+        asked.append(None)
+        if len(asked) == 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        again.set()
+        return selector()
+
+    monkeypatch.setattr("ossmount.k8s.offers.PAUSE_SECONDS", 0)
+    monkeypatch.setattr("selectors.DefaultSelector", short_of_descriptors)
+    offers = Offers(os.geteuid())
+    assert again.wait(20)
+    offers.close()

@@ -38,10 +38,15 @@ def in_background(run: Callable[[Callable[[], None]], int], keep: Collection[int
     Whatever else ``run`` forks and leaves running calls :func:`leave_session`. Where this process has ended
     before ``on_serving`` is called, the detached one gets a SIGTERM then: nobody would know of its mount.
 
-    Raises the OssmountError that ``run`` raised before that, or MountError when it died.
+    Raises the OssmountError that ``run`` raised before that, or MountError when it died or cannot be started.
     """
     reading, writing = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os.close(reading)
+        os.close(writing)
+        raise _no_process(error) from error
     if pid == 0:
         os.close(reading)
         _detach_and_run(run, _Waiting(writing), keep)
@@ -55,6 +60,13 @@ def in_background(run: Callable[[Callable[[], None]], int], keep: Collection[int
     if "serving" in message:
         return 0
     raise decode_error(message)
+
+
+def _no_process(error: OSError) -> MountError:
+    return MountError(
+        f"the mount daemon cannot be started: {error.strerror}",
+        "end other processes, or raise the limit (ulimit -u, pids.max)",
+    )
 
 
 def descriptors_named(texts: Iterable[str]) -> set[int]:
@@ -101,8 +113,12 @@ def _detach_and_run(
     run: Callable[[Callable[[], None]], int], waiting: _Waiting, keep: Collection[int]
 ) -> NoReturn:
     """In the child: forks again, so that nobody has to reap it, and never returns."""
-    if os.fork() != 0:
-        os._exit(0)
+    try:
+        if os.fork() != 0:
+            os._exit(0)
+    except OSError as error:
+        waiting.tell(_line(_no_process(error)))
+        os._exit(1)
     for signum in _FOR_THE_COMMAND:
         # Till the supervisor has its own dispositions: to die now could leave a dead mount behind.
         signal.signal(signum, signal.SIG_IGN)

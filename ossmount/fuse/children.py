@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from ossmount import system_calls
+from ossmount.errors import MountError
 from ossmount.fuse.worker import Kind, Plan, Status, run_child
 
 log = logging.getLogger(__name__)
@@ -96,11 +97,17 @@ class Children:
     _headless: set[int] = field(default_factory=set)
 
     def add(self, kind: Kind, count: int) -> None:
-        """Forks ``count`` children of that kind."""
+        """Forks ``count`` children of that kind. Raises MountError."""
         for number in range(count):
             child = Child(kind, number)
             self.members.append(child)
-            self.start(child)
+            try:
+                self.start(child)
+            except OSError as error:
+                raise MountError(
+                    f"no {kind} can be started: {error.strerror}",
+                    "end other processes, or raise the limit (ulimit -u, pids.max)",
+                ) from error
 
     def start(self, child: Child) -> None:
         """Forks the process of ``child``. Signals wait until it has its own dispositions. Raises OSError."""

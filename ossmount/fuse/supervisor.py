@@ -20,7 +20,7 @@ from functools import partial
 from types import FrameType
 
 from ossmount.config import MountSettings
-from ossmount.errors import MountError, OssmountError
+from ossmount.errors import MountError, OssmountError, decode_error
 from ossmount.fuse import kernel_knobs
 from ossmount.fuse.accept import Token
 from ossmount.fuse.children import Children, Death
@@ -31,7 +31,7 @@ from ossmount.fuse.mountpoint import Directory, Mountpoint, mounted_at
 from ossmount.fuse.session import MountSession, State
 from ossmount.fuse.swapping import Phase, Swap
 from ossmount.fuse.timers import Timers
-from ossmount.fuse.worker import Kind, Plan, Status, failure_of
+from ossmount.fuse.worker import Kind, Plan, Status
 
 log = logging.getLogger(__name__)
 
@@ -287,7 +287,7 @@ class Supervisor(Supervising):
                 log.info("%s was unmounted", self._session.mountpoint)
                 self._ended = True
             else:
-                self._on_failure(failure_of(message), Kind(message["kind"]))
+                self._on_failure(decode_error(message["failed"]), Kind(message["kind"]))
 
     def _on_ready(self) -> None:
         """The first worker answers: the mount serves, if it is still where it was put."""

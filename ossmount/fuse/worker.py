@@ -18,9 +18,8 @@ from functools import partial
 import pyfuse3
 import trio
 
-from ossmount import errors
 from ossmount.config import MountSettings
-from ossmount.errors import MountError, OssmountError
+from ossmount.errors import MountError, OssmountError, encode_error
 from ossmount.fuse.accept import Acceptor, Token
 from ossmount.fuse.contract import Prefetch, Serve
 from ossmount.fuse.introducing import Introductions
@@ -89,20 +88,11 @@ def _report(plan: Plan, message: dict[str, object]) -> None:
 
 def _report_failure(plan: Plan, kind: Kind, number: int, error: Exception) -> None:
     """One line of less than PIPE_BUF bytes: lines of several children must not mix."""
-    if isinstance(error, OssmountError):
-        name, text, remedy = type(error).__name__, error.message, error.remedy
-    else:
-        name, text, remedy = "MountError", f"{kind} {number}: {error!r}", "see the log"
-    _report(plan, {"kind": kind, "failed": name, "message": text[:500], "remedy": remedy[:250]})
-
-
-def failure_of(message: dict[str, str]) -> OssmountError:
-    """The error a child reported, of the same class where that can be made again."""
-    cls = getattr(errors, message["failed"], MountError)
-    if not (isinstance(cls, type) and issubclass(cls, OssmountError)) or "__init__" in vars(cls):
-        cls = MountError
-    error: OssmountError = cls(message["message"], message["remedy"])
-    return error
+    if not isinstance(error, OssmountError):
+        error = MountError(f"{kind} {number}: {error!r}", "see the log")
+    fields = encode_error(error)
+    fields |= {"message": error.message[:500], "remedy": error.remedy[:250]}
+    _report(plan, {"kind": kind, "failed": fields})
 
 
 def run_child(kind: Kind, number: int, plan: Plan) -> Status:

@@ -37,6 +37,12 @@ _KEPT_BYTES = 1 << 20
 """Of opened runs that are kept: 64 of the largest, whose neighbours are asked for together, and all of a tree
 of some thousand files in small directories, which a program reads in any order."""
 
+_META = frozenset(
+    {"source", "created", "generation", "options", "files", "directories", "total_bytes", "root_links"}
+    | {"root_mtime_ns", "next_ino", "stores", "labels", "counts"}
+)
+"""What every index says of itself."""
+
 _attributes = partial(tuple.__new__, Attributes)
 _child = partial(tuple.__new__, Child)
 
@@ -65,10 +71,26 @@ class LmdbIndex:
         self._colds: dict[Run, Cold] = {}
         """Of the runs that are kept."""
         self._intervals = Intervals()
-        self._meta: dict[str, Any] = json.loads(self._txn.get(layout.INFO_KEY, b"", db=handles[layout.META]))
+        self._meta = self._read_meta()
         self._checksum = envelope.name_checksum(digest)
         self._stores: list[str] = self._meta["stores"]
         self._labels: list[str] = self._meta["labels"]
+
+    def _read_meta(self) -> dict[str, Any]:
+        """What the index says of itself. Raises IndexDamaged, with the file closed."""
+        try:
+            meta: dict[str, Any] = json.loads(
+                self._txn.get(layout.INFO_KEY, b"", db=self._handles[layout.META])
+            )
+            is_whole = meta.keys() >= _META
+        except (lmdb.Error, ValueError, AttributeError):
+            is_whole = False
+        if not is_whole:
+            self.close()
+            raise IndexDamaged(
+                f"index {self.path} is damaged: it does not say what it holds", envelope.REBUILD
+            )
+        return meta
 
     def __repr__(self) -> str:
         return f"LmdbIndex({str(self.path)!r}, generation={self._meta['generation']})"

@@ -13,6 +13,8 @@ from itertools import accumulate
 from ossmount.index import columns, layout
 from ossmount.index.columns import encode_numbers, encode_strings
 
+_TIME_END = 1 << 63
+
 
 @dataclass(slots=True)
 class Rows:
@@ -149,11 +151,17 @@ def _encode_inos(inos: Sequence[int]) -> tuple[int, int, bytes]:
 
 
 def _scale_times(times: list[int]) -> tuple[int, list[int]]:
-    """The coarsest unit that keeps ``times`` exactly, and the times in it."""
-    for unit, nanoseconds in enumerate(layout.TIME_UNITS[:-1]):
+    """The coarsest unit that keeps ``times`` exactly, or all but exactly; and the times in it.
+
+    64 bits hold nanoseconds of the years 1678 to 2262 only: beyond those milliseconds have to do.
+    """
+    last = len(layout.TIME_UNITS) - 1
+    if not -_TIME_END <= min(times) <= max(times) < _TIME_END:
+        last -= 1
+    for unit, nanoseconds in enumerate(layout.TIME_UNITS[:last]):
         if not any(time % nanoseconds for time in times):
             return unit, [time // nanoseconds for time in times]
-    return len(layout.TIME_UNITS) - 1, times
+    return last, [time // layout.TIME_UNITS[last] for time in times]
 
 
 def _encode_etags(etags: list[str]) -> tuple[int, int, bytes]:

@@ -38,8 +38,11 @@ written once; a hundred million are written twice."""
 _SCHEMA = pa.schema(
     [("path", pa.binary()), ("store", pa.int32()), ("key", pa.binary()), ("size", pa.int64()),
      ("etag", pa.binary()), ("mtime", pa.int64()), ("label", pa.binary()), ("offset", pa.int64()),
-     ("length", pa.int64())]
+     ("length", pa.int64()), ("far", pa.int64())]
 )  # fmt: skip
+"""A time is ``mtime``, in nanoseconds; with ``far``, in seconds, null unless 64 bits would not do."""
+
+_SECOND = 1_000_000_000
 
 
 class Sorter:
@@ -92,15 +95,17 @@ class Sorter:
         for store in set(columns.stores):
             numbers.setdefault(store, len(numbers))
         labels = columns.labels
+        mtimes, far = _times(columns.mtimes)
         return pa.record_batch(
             [
                 pa.array(columns.paths, pa.binary()),
                 pa.array([numbers[store] for store in columns.stores], pa.int32()),
                 _texts(columns.keys), pa.array(columns.sizes, pa.int64()), _texts(columns.etags),
-                pa.array(columns.mtimes, pa.int64()),
+                mtimes,
                 _texts(labels) if labels is not None else pa.nulls(count, pa.binary()),
                 pa.array(columns.offsets or [0] * count, pa.int64()),
                 pa.array(columns.lengths or columns.sizes, pa.int64()),
+                far,
             ],
             schema=_SCHEMA,
         )  # fmt: skip
@@ -140,7 +145,13 @@ class Sorter:
     def _batches(self, table: Any) -> Iterator[EntryBatch]:
         stores = list(self._stores)
         for block in table.to_batches(max_chunksize=_BLOCK_ROWS):
-            paths, numbers, keys, sizes, etags, mtimes, labels, offsets, lengths = map(_values, block.columns)
+            *plain, far = block.columns
+            paths, numbers, keys, sizes, etags, mtimes, labels, offsets, lengths = map(_values, plain)
+            if far.null_count < len(far):
+                mtimes = [
+                    mtime + (second or 0) * _SECOND
+                    for mtime, second in zip(mtimes, far.to_pylist(), strict=True)
+                ]
             texts = None if block.column(6).null_count == len(paths) else _decode_labels(labels)
             yield EntryBatch(
                 paths, [stores[number] for number in numbers], _decode(keys), sizes, _decode(etags), mtimes,
@@ -190,6 +201,14 @@ class _Cursor:
 
 def _sort(table: Any) -> Any:
     return table.take(pc.sort_indices(table, sort_keys=[("path", "ascending")]))
+
+
+def _times(column: list[int]) -> tuple[Any, Any]:
+    try:
+        return pa.array(column, pa.int64()), pa.nulls(len(column), pa.int64())
+    except OverflowError:
+        seconds, rest = zip(*(divmod(time, _SECOND) for time in column), strict=True)
+        return pa.array(rest, pa.int64()), pa.array(seconds, pa.int64())
 
 
 def _texts(column: list[Any]) -> Any:

@@ -6,6 +6,7 @@ docs/index-format.md.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,10 @@ from ossmount.errors import IndexFileError
 from ossmount.index import layout
 
 _MAP_SIZE = 1 << 40
-"""Address space while writing, not disk: the file grows page by page, and readers map what there is."""
+"""Address space while writing, not disk: the file grows page by page, and readers map what there is. Where it
+is limited (``ulimit -v``, as batch systems do) half of what is allowed has to do."""
+
+_PAGE = 4096
 
 _COMMIT_BYTES = 32 << 20
 """LMDB keeps dirty pages in memory until a commit; this bounds them."""
@@ -29,11 +33,18 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except lmdb.Error as error:
-        raise IndexFileError(f"cannot write index {path}: {error}", "check space on its disk") from error
+        raise IndexFileError(
+            f"cannot write index {path}: {error}", "check space on its disk, and limits of memory (ulimit -v)"
+        ) from error
     except OSError as error:
         raise IndexFileError(
             f"cannot write index {path}: {error.strerror or error}", "check space and permissions"
         ) from error
+
+
+def _map_size() -> int:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return _MAP_SIZE if limit == resource.RLIM_INFINITY else min(_MAP_SIZE, limit // 2 // _PAGE * _PAGE)
 
 
 class Tables:
@@ -48,7 +59,7 @@ class Tables:
 
     def _open(self) -> None:
         self._env: Any = lmdb.open(
-            str(self._path), subdir=False, map_size=_MAP_SIZE, max_dbs=len(layout.TABLES),
+            str(self._path), subdir=False, map_size=_map_size(), max_dbs=len(layout.TABLES),
             lock=False, sync=False, metasync=False, readahead=False,
         )  # fmt: skip
         self._handles = {name: self._env.open_db(name) for name in layout.TABLES}

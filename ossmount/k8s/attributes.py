@@ -90,11 +90,15 @@ class Wanted:
 
 def wanted(context: Mapping[str, str], flags: Iterable[str], policy: Policy) -> Wanted:
     """What ``context`` (volume attributes) and ``flags`` (mountOptions) ask for. Raises Refusal."""
-    own = {key: value for key, value in context.items() if not key.startswith(KUBERNETES_PREFIX)}
+    attributes = [(key, value) for key, value in context.items() if not key.startswith(KUBERNETES_PREFIX)]
+    asked = dict([*attributes, *_flag_words(flags)])
+    own = {key: asked[key] for key in OWN_ATTRIBUTES if key in asked}
     serve = _serve(own.get(SERVE, Serve.NODE))
     options: dict[str, str] = {}
-    for key, value in [*own.items(), *_flag_words(flags)]:
-        if key not in OWN_ATTRIBUTES:
+    for key, value in asked.items():
+        if "\0" in value:
+            raise _invalid(f"volume attribute {key}: {value!r} holds a NUL byte")
+        if key not in own:
             name = _option_name(key, serve)
             _check_value(name, key, value)
             options[name] = value
@@ -211,9 +215,13 @@ def _index_file(name: str, policy: Policy) -> Path:
     if path.is_absolute() or ".." in path.parts:
         raise _invalid(f"volume attribute index: {name!r} must be a file name within the index directory")
     file = policy.index_dir.resolve() / path
-    if not file.resolve().is_relative_to(policy.index_dir.resolve()):
+    try:
+        inside, is_file = file.resolve().is_relative_to(policy.index_dir.resolve()), file.is_file()
+    except OSError as error:  # a name that is too long
+        raise _invalid(f"volume attribute index: {name!r:.200}: {error.strerror}") from error
+    if not inside:
         raise _invalid(f"volume attribute index: {name!r} leads out of the index directory")
-    if not file.is_file():
+    if not is_file:
         raise Refusal(Code.NOT_FOUND, f"volume attribute index: there is no {name!r} on this node")
     return file
 

@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from ossmount.errors import MountError
+from ossmount.errors import MountError, OssmountError, encode_error
 from ossmount.json_text import read_json
 
 VERSION = 1
@@ -50,6 +50,9 @@ MESSAGE_MAX = 1 << 20
 
 FILE_MAX = 4096
 """Bytes of a status or error file that the plugin reads: the other side may be anybody."""
+
+MESSAGE_LETTERS, REMEDY_LETTERS = 512, 128
+"""Of an error in such a file: with each letter escaped (six bytes) both fit into FILE_MAX."""
 
 EXCHANGE_SECONDS = 10.0
 """How long either side waits for the other while the message passes."""
@@ -148,6 +151,21 @@ def _check(descriptors: list[int]) -> None:
     status = os.fstat(descriptors[0])
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _FUSE_DEVICE:
         raise MountError("the node plugin sent a descriptor that is not of /dev/fuse")
+
+
+def encode_failure(error: OssmountError) -> str:
+    """The text of an error file. What would make it longer than FILE_MAX is left out."""
+    fields = encode_error(error)
+    message, remedy = fields["message"][:MESSAGE_LETTERS], fields["remedy"][:REMEDY_LETTERS]
+    return json.dumps({"version": VERSION} | fields | {"message": message, "remedy": remedy})
+
+
+def failure_told(text: str) -> str:
+    """The message in an error file; "" where that is none, for anybody may have written it."""
+    try:
+        return str(read_json(text)["message"])[:MESSAGE_LETTERS]
+    except (ValueError, TypeError, KeyError):
+        return ""
 
 
 def volume_of(target: str) -> tuple[PurePath, str]:

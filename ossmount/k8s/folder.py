@@ -8,11 +8,16 @@ Who may touch it: whoever needs another one, and never with a path of more than 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+
+LEVELS_MAX = 16
+"""Directories in each other that are removed. Each costs a descriptor and room on the stack, and whoever may
+write there could make thousands; nobody here makes more than three."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -120,22 +125,24 @@ class Folder:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.fd)
 
-    def remove_folder(self, name: str) -> None:
-        """Removes a directory and what is in it, if it is there."""
+    def remove_folder(self, name: str, levels: int = LEVELS_MAX) -> None:
+        """Removes a directory and what is in it, if it is there. Raises OSError, also for one too deep."""
+        if not levels:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
         try:
             with self.child(name) as folder:
                 for inner in folder.names():
-                    folder.remove_any(inner)
+                    folder.remove_any(inner, levels - 1)
         except FileNotFoundError:
             return
         os.rmdir(name, dir_fd=self.fd)
 
-    def remove_any(self, name: str) -> None:
-        """Removes ``name`` whatever it is."""
+    def remove_any(self, name: str, levels: int = LEVELS_MAX) -> None:
+        """Removes ``name`` whatever it is. Raises OSError."""
         try:
             self.remove(name)
         except (IsADirectoryError, PermissionError):
-            self.remove_folder(name)
+            self.remove_folder(name, levels)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ossmount.app.mounting import prepare
@@ -36,16 +37,17 @@ def settings_of(options: Mapping[str, str], environment: Mapping[str, str]) -> S
 
 def main() -> int:
     """Serves until unmounted; the exit status is the mount's."""
-    job = json.loads(_line())
+    job, answers = json.loads(_line()), _keep_standard_output()
     try:
         settings = settings_of(job["options"], os.environ)
         mounting = prepare(job["sources"], job["mountpoint"], settings, foreground=True, report=_quiet)
-        return mounting.run(_serving)
+        return mounting.run(partial(_serving, answers))
     except OssmountError as error:
-        _tell({"error": encode_error(error)})
+        _tell(answers, {"error": encode_error(error)})
         return error.exit_status
     except Exception as error:
-        _tell({"error": encode_error(MountError(f"internal error: {type(error).__name__}: {error}"))})
+        described = MountError(f"internal error: {type(error).__name__}: {error}")
+        _tell(answers, {"error": encode_error(described)})
         raise
 
 
@@ -64,15 +66,22 @@ def _line() -> bytes:
     return text
 
 
-def _tell(message: dict[str, Any]) -> None:
+def _keep_standard_output() -> int:
+    """Standard output under another number; what a manifest's parser or a library prints goes to the log."""
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    return answers
+
+
+def _tell(answers: int, message: dict[str, Any]) -> None:
     try:
-        os.write(1, json.dumps(message).encode() + b"\n")
+        os.write(answers, json.dumps(message).encode() + b"\n")
     except BrokenPipeError:
         log.warning("whoever started this mount is gone")
 
 
-def _serving() -> None:
-    _tell({"serving": True})
+def _serving(answers: int) -> None:
+    _tell(answers, {"serving": True})
     if not _line():
         os.kill(os.getpid(), signal.SIGTERM)  # the supervisor's loop then drains and unmounts
 

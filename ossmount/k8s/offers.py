@@ -13,6 +13,7 @@ import os
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,9 @@ from ossmount.k8s.folder import Folder, folders
 from ossmount.k8s.refusal import Code, Refusal
 
 log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 1.0
+"""After the system had no descriptor to spare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,19 +207,27 @@ class Offers:
 
     def _serve(self) -> None:
         while not self._stopping:
-            with self._lock:
-                listening = {waiting.listening: target for target, waiting in self._waiting.items()}
-                selector = selectors.DefaultSelector()
-                selector.register(self._wakeup, selectors.EVENT_READ)
-                for one in listening:
-                    selector.register(one, selectors.EVENT_READ)
-            with selector:
-                ready = [key.fileobj for key, _ in selector.select()]
-            for fileobj in ready:
-                if fileobj is self._wakeup:
-                    self._wakeup.recv(4096)
-                else:
-                    self._meet(listening[fileobj])  # type: ignore[index]
+            try:
+                self._wait()
+            except OSError as error:  # no descriptor or memory to spare: nobody else serves offers
+                log.warning("cannot wait for sidecars: %s; trying again", error.strerror)
+                time.sleep(PAUSE_SECONDS)
+
+    def _wait(self) -> None:
+        """Until somebody comes for a descriptor, or something else is to be done."""
+        with self._lock:
+            listening = {waiting.listening: target for target, waiting in self._waiting.items()}
+            selector = selectors.DefaultSelector()
+            selector.register(self._wakeup, selectors.EVENT_READ)
+            for one in listening:
+                selector.register(one, selectors.EVENT_READ)
+        with selector:
+            ready = [key.fileobj for key, _ in selector.select()]
+        for fileobj in ready:
+            if fileobj is self._wakeup:
+                self._wakeup.recv(4096)
+            else:
+                self._meet(listening[fileobj])  # type: ignore[index]
 
     def _meet(self, target: str) -> None:
         """Somebody came for the descriptor of ``target``."""

@@ -116,15 +116,22 @@ def _children() -> list[int]:
 
 
 @contextlib.contextmanager
-def ended_by_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT set ``stop`` meanwhile. For the main thread of a service."""
+def ended_by_signals(stop: threading.Event) -> Iterator[int]:
+    """SIGTERM and SIGINT set ``stop`` meanwhile; gives a descriptor that can be read from then on.
+
+    For the main thread of a service. It must not wait for ``stop`` itself, but for the descriptor: an event
+    whose lock it has when the signal comes could not be set.
+    """
+    ending = os.eventfd(0)
 
     def end(signum: int, frame: object) -> None:
         stop.set()
+        os.eventfd_write(ending, 1)
 
     before = {signum: signal.signal(signum, end) for signum in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield ending
     finally:
         for signum, old in before.items():
             signal.signal(signum, old)
+        os.close(ending)

@@ -55,6 +55,11 @@ SHORTEST_SECRET = 4
 """Shorter values are not looked for: they would turn every other word into stars, and protect nothing."""
 
 
+MESSAGE_BYTES = 2000
+"""Longest message of a refusal. gRPC sends it as a header, in which a byte takes up to three (%C3), and drops
+headers of more than 8 KiB: the caller would see RESOURCE_EXHAUSTED and no word of ours."""
+
+
 def code_of(error: errors.OssmountError, authenticated: bool) -> Code:
     """The code for a mount that ended with ``error``; ``authenticated``: its volume carried credentials.
 
@@ -64,6 +69,12 @@ def code_of(error: errors.OssmountError, authenticated: bool) -> Code:
     if isinstance(error, errors.AccessDenied) and not authenticated:
         return Code.UNAUTHENTICATED
     return next((code for kind, code in _CODES if isinstance(error, kind)), Code.INTERNAL)
+
+
+def shown(message: str) -> str:
+    """``message`` on one line of at most MESSAGE_BYTES that is UTF-8; names of objects hold anything."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    return line.encode()[:MESSAGE_BYTES].decode(errors="ignore")
 
 
 def without_secrets(text: str, secrets: Iterable[str]) -> str:

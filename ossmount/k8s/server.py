@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import re
+import select
 import socket
 import stat
 import threading
@@ -67,8 +68,7 @@ class Driver:
         path = socket_path(self.endpoint)
         log_to_stderr(compose(from_environment(environment)).observability.log_format)
         claim_socket(path)
-        stop = threading.Event()
-        with ended_by_signals(stop), contextlib.ExitStack() as stack:
+        with ended_by_signals(threading.Event()) as ending, contextlib.ExitStack() as stack:
             volumes = self._volumes(path, environment)
             stack.callback(volumes.close)
             volumes.recover()
@@ -77,9 +77,8 @@ class Driver:
             stack.callback(lambda: server.stop(GRACE_SECONDS).wait())
             log.info("%s serves %s as node %s", self.name, path, self.node_id)
             reaper = OrphanReaper()
-            while not stop.wait(TIDY_SECONDS):
-                volumes.tidy()
-                reaper.look()
+            while not select.select([ending], [], [], TIDY_SECONDS)[0]:
+                look_after(volumes, reaper)
         return 0
 
     def _check(self) -> None:
@@ -119,10 +118,23 @@ class Driver:
         before = os.umask(0o177)
         try:
             server.add_insecure_port(f"unix://{path}")
+        except RuntimeError as error:  # gRPC's only word for it; the reason stands above in the log
+            raise SettingsError(
+                f"--endpoint: no socket can be made at {path}", "name one in a directory to write to"
+            ) from error
         finally:
             os.umask(before)
         server.start()
         return server
+
+
+def look_after(volumes: Volumes, reaper: OrphanReaper) -> None:
+    """What is done now and then. Want of descriptors or memory must not end every mount of the node."""
+    try:
+        volumes.tidy()
+        reaper.look()
+    except OSError as error:
+        log.warning("cannot look for what has died: %s; trying again", error.strerror)
 
 
 def socket_path(endpoint: str) -> Path:

@@ -15,7 +15,7 @@ import grpc
 from ossmount import __version__
 from ossmount.k8s import schema
 from ossmount.k8s.publication import Publication, check_identity
-from ossmount.k8s.refusal import Code, Refusal
+from ossmount.k8s.refusal import Code, Refusal, shown
 from ossmount.k8s.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Node:
     def _stats(self, request: Any) -> Any:
         check_identity(request.volume_id, request.volume_path, "volume_path")
         report = self._volumes.report(request.volume_id, request.volume_path)
-        condition = {"abnormal": report.abnormal, "message": report.message}
+        condition = {"abnormal": report.abnormal, "message": shown(report.message)}
         response = schema.message("NodeGetVolumeStatsResponse")(volume_condition=condition)
         if report.usage is not None:
             for unit, total in (("BYTES", report.usage.total_bytes), ("INODES", report.usage.files)):
@@ -133,8 +133,9 @@ def _rpc(name: str, method: Method) -> Any:
         try:
             response = method(request)
         except Refusal as refusal:
-            log.warning("%s: %s: %s", name, refusal.code, refusal.message)
-            context.abort(grpc.StatusCode[refusal.code], refusal.message)
+            message = shown(refusal.message)
+            log.warning("%s: %s: %s", name, refusal.code, message)
+            context.abort(grpc.StatusCode[refusal.code], message)
         except Exception as error:
             # Its text may hold an argument of the call, and with that a secret: the type must do.
             log.error("%s: internal error %s", name, type(error).__name__)  # noqa: TRY400 - as above

@@ -15,11 +15,10 @@ from pathlib import Path
 from ossmount.app.cache_place import cache_directory
 from ossmount.app.runtime import remove_record
 from ossmount.fuse.handing_over import mount_descriptor
-from ossmount.json_text import read_json
 from ossmount.k8s import credentials as files
 from ossmount.k8s.attributes import Policy
 from ossmount.k8s.credentials import Credentials
-from ossmount.k8s.exchange import Offer
+from ossmount.k8s.exchange import Offer, failure_told
 from ossmount.k8s.folder import Folder
 from ossmount.k8s.mounter import settings_of
 from ossmount.k8s.offers import Offers, Place
@@ -169,10 +168,8 @@ class ServeBySidecar:
         text = Place.of(record.target).error()
         if text is None:
             return None
-        try:
-            return f"the sidecar failed: {str(read_json(text)['message'])[:512]}"
-        except (ValueError, TypeError, KeyError):
-            return "the sidecar failed"
+        message = failure_told(text)
+        return f"the sidecar failed: {message}" if message else "the sidecar failed"
 
     def answers(self, record: Record) -> bool:
         """Whether the sidecar says that it serves."""

@@ -23,18 +23,21 @@ from pathlib import Path
 
 from ossmount.app.logs import log_to_stderr
 from ossmount.config import compose, from_environment
-from ossmount.errors import MountError, OssmountError, SettingsError, encode_error
+from ossmount.errors import MountError, OssmountError, SettingsError
 from ossmount.k8s import credentials
 from ossmount.k8s.exchange import (
     CREDENTIALS,
     ERROR_FILE,
     EXCHANGE_SECONDS,
+    FILE_MAX,
     SIDECAR,
     SOCKET,
     STATUS_FILE,
     VERSION,
     VOLUMES,
     Offer,
+    encode_failure,
+    failure_told,
     peer_uid,
     receive,
 )
@@ -65,9 +68,9 @@ class Sidecar:
         """Serves until SIGTERM. Raises SettingsError where there is nothing to serve."""
         log_to_stderr(compose(from_environment(environment)).observability.log_format)
         stop = threading.Event()
-        with ended_by_signals(stop):
+        with ended_by_signals(stop) as ending:
             keepers = [
-                Keeper(self.directory, name, self.plugin_uid, base_environment(environment), stop)
+                Keeper(self.directory, name, self.plugin_uid, base_environment(environment), stop, ending)
                 for name in self.volumes()
             ]
             threads = [threading.Thread(target=keeper.run, name=keeper.name) for keeper in keepers]
@@ -106,10 +109,13 @@ class Sidecar:
         return 0
 
     def _problem(self, name: str) -> str:
-        with folders(self.directory, VOLUMES, name, SIDECAR) as own:
-            error, status = own.read(ERROR_FILE, 4096), own.read(STATUS_FILE, 4096)
+        try:
+            with folders(self.directory, VOLUMES, name, SIDECAR) as own:
+                error, status = own.read(ERROR_FILE, FILE_MAX), own.read(STATUS_FILE, FILE_MAX)
+        except OSError as failed:
+            return f"its directory {SIDECAR}: {failed.strerror}; see --sidecar-uid of the driver"
         if error is not None:
-            return str(json.loads(error)["message"])
+            return failure_told(error) or "it has failed, see the log"
         if status is None:
             return "not served yet"
         return "" if is_alive(Identity(**json.loads(status)["process"])) else "its process has died"
@@ -125,13 +131,16 @@ class Keeper:
         plugin_uid: int,
         environment: Mapping[str, str],
         stop: threading.Event,
+        ending: int | None = None,
     ) -> None:
+        """``ending`` can be read once ``stop`` is set: who waits for a process to serve then gives up."""
         self.name = name
         self._directory = directory
         self._folder = directory / VOLUMES / name
         self._plugin_uid = plugin_uid
         self._environment = dict(environment)
         self._stop = stop
+        self._ending = ending
         self._failure = ""
 
     def __repr__(self) -> str:
@@ -147,7 +156,8 @@ class Keeper:
         try:
             step()
         except OssmountError as error:
-            self._fail(error)
+            if not self._stop.is_set():
+                self._fail(error)
         except OSError as error:
             self._fail(MountError(f"{error.filename or SOCKET}: {error.strerror or error}"))
 
@@ -172,7 +182,7 @@ class Keeper:
         self._failure = str(error)
         log.error("volume %s: %s", self.name, error)
         with contextlib.suppress(OSError), self._own() as own:
-            own.write(ERROR_FILE, json.dumps({"version": VERSION} | encode_error(error)))
+            own.write(ERROR_FILE, encode_failure(error))
             own.remove(STATUS_FILE)
 
     def _serve_one(self) -> None:
@@ -224,7 +234,7 @@ class Keeper:
             "TMPDIR": environment.get("TMPDIR", str(self._directory)),
         }
         job = Job(offer.sources, f"/dev/fd/{descriptor}", offer.options | credentials.options(keys))
-        return start(job, environment, serving=self._serving, descriptor=descriptor)
+        return start(job, environment, serving=self._serving, descriptor=descriptor, given_up=self._ending)
 
     def _serving(self, process: Identity) -> None:
         self._failure = ""

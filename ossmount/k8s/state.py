@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -84,10 +84,6 @@ class State:
                 folder.rmdir()  # nothing was remembered: leave no empty folder
             raise
         return record
-
-    def advance(self, record: Record, phase: Phase, process: Identity | None = None) -> Record:
-        """Remembers that ``record`` has come to ``phase``."""
-        return self.write(replace(record, phase=phase, process=process or record.process))
 
     def read(self, target: str) -> Record | None:
         """The record of ``target``; None where there is none, or none that this version can read."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ossmount.errors import OssmountError
 from ossmount.fuse.mountpoint import FILESYSTEM_TYPE, mounted_at, unmount
-from ossmount.k8s.attributes import ROLE_ARN, TOKENS_KEY, Policy, Serve, wanted
+from ossmount.k8s.attributes import TOKENS_KEY, Policy, Serve, wanted
 from ossmount.k8s.credentials import Credentials, credentials_of
 from ossmount.k8s.locks import OperationLocks
 from ossmount.k8s.probing import Condition, Prober, Usage
@@ -66,7 +66,7 @@ class Volumes:
         ask = wanted(call.context, call.flags, self._policy)
         secrets = dict(call.secrets)
         tokens = secrets.pop(TOKENS_KEY, "") or call.context.get(TOKENS_KEY, "")
-        credentials = credentials_of(secrets, tokens, call.context.get(ROLE_ARN, ""))
+        credentials = credentials_of(secrets, tokens, ask.role_arn)
         target = place_of(call.target)
         with self._locks.hold(target), _translated(credentials):
             found = self._state.read(target)
@@ -184,6 +184,8 @@ class Volumes:
             try:
                 unmount(path)
             except OssmountError:
+                if mounted_at(path) is None:
+                    break  # its own process came first
                 unmount(path, lazy=True)
                 busy = True
         return busy
@@ -194,7 +196,7 @@ class Volumes:
         """NodeGetVolumeStats. Raises Refusal. Asks the mount only where its server is alive."""
         target = place_of(path)
         record = self._state.read(target)
-        if record is None or record.volume_id != volume_id:
+        if record is None or record.volume_id != volume_id or record.phase is Phase.PUBLISHING:
             raise Refusal(Code.NOT_FOUND, f"volume {volume_id!r} is not published at {path}")
         record, problem = self._judged(record)
         way = self._ways[record.serve]
@@ -270,6 +272,8 @@ def _check_target(target: Path) -> None:
         _must_be_ours(target, mounted.filesystem)
     elif os.path.lexists(target) and (target.is_symlink() or not target.is_dir()):
         raise Refusal(Code.INVALID_ARGUMENT, f"{target} is there and no directory")
+    elif target.is_dir() and (first := next(target.iterdir(), None)) is not None:
+        raise Refusal(Code.INVALID_ARGUMENT, f"{target} is not empty (it holds {first.name!r})")
 
 
 def _must_be_ours(target: Path, filesystem: str) -> None:

@@ -57,7 +57,7 @@ class Fetcher:
         shelves: Shelves | None = None,
     ) -> None:
         self._settings = settings
-        self._patience = settings.read_deadline / KERNEL_ASKS
+        self._answer_within = settings.read_deadline / KERNEL_ASKS
         own_window = own_window_of(settings)
         self._memory = memory if memory is not None else RecentBlocks(max(RECENT_BYTES, 2 * own_window))
         self._delivery = Delivery(
@@ -156,7 +156,7 @@ class Fetcher:
         if extent.length <= self._settings.small_file:
             data = await self._block(extent.block)
             return data[offset : offset + size]
-        deadline = trio.current_time() + self._patience
+        deadline = trio.current_time() + self._answer_within
         plan = self._windows.plan(extent, offset, size)
         with trio.move_on_at(deadline):
             if self._shelves is not None and (found := await self._shelves.read(extent, offset, size)):
@@ -207,7 +207,7 @@ class Fetcher:
             return data
         flight = self._join(block) or self._launch(Span((block,)), demand=True)
         self._dispatch()
-        return (await self._in_time(flight, block, trio.current_time() + self._patience)).pieces[block]
+        return (await self._in_time(flight, block, trio.current_time() + self._answer_within)).pieces[block]
 
     async def _gather(self, extent: Extent, plan: WindowPlan, deadline: float) -> dict[BlockId, bytes]:
         """The wanted blocks, or longer ones around them, that are at hand, on their way, or fetched now."""
@@ -248,7 +248,7 @@ class Fetcher:
         finally:
             self._count.wait_seconds += trio.current_time() - began
         self._count.deadlines += 1
-        raise too_late(block, self._patience)
+        raise too_late(block, self._answer_within)
 
     def prefetch(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -51,6 +52,29 @@ def test_a_foreign_exception_is_one_line() -> None:
 def test_death_before_serving_is_an_error() -> None:
     with pytest.raises(MountError, match=r"died before it served; run again with --foreground"):
         in_background(lambda on_serving: os._exit(3))
+
+
+def open_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+@pytest.mark.parametrize("possible", [0, 1])
+def test_a_daemon_that_cannot_be_forked_is_an_error_with_a_remedy(
+    possible: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is forked twice, so that nobody has to reap it."""
+    left, fork, before = [possible], os.fork, open_descriptors()
+
+    def refuse() -> int:
+        if not left[0]:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        left[0] -= 1
+        return fork()
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with pytest.raises(MountError, match=r"^the mount daemon cannot be started: Resource .* raise the limit"):
+        in_background(lambda on_serving: 0)
+    assert open_descriptors() == before
 
 
 def test_it_leaves_terminal_directory_and_session(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, cast
 import pytest
 
 from ossmount.config import MountSettings
+from ossmount.errors import MountError
 from ossmount.fuse import children as children_module
 from ossmount.fuse.accept import Token
 from ossmount.fuse.children import (
@@ -306,6 +307,20 @@ def test_pauses_grow_to_a_limit() -> None:
     assert pauses[-1] == children_module.LONGEST_PAUSE
 
 
+def refuse() -> int:
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def test_a_child_that_cannot_be_forked_is_an_error_with_a_remedy(
+    life: Callable[[Callable[[], int]], Children], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children = life(sleep)
+    monkeypatch.setattr(os, "fork", refuse)
+    with pytest.raises(MountError, match=r"^no worker can be started: Resource .* or raise the limit"):
+        children.add(Kind.WORKER, 2)
+    assert children.alive() == []
+
+
 def test_a_successor_that_cannot_be_forked_is_tried_again(
     life: Callable[[Callable[[], int]], Children], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,9 +329,6 @@ def test_a_successor_that_cannot_be_forked_is_tried_again(
     children.send(signal.SIGKILL)
     (death,) = reap_all(children, 1)
     assert children.plan_restart(death.child)
-
-    def refuse() -> int:
-        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     with monkeypatch.context() as short_of_processes:
         short_of_processes.setattr(os, "fork", refuse)

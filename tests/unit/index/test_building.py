@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -311,6 +311,21 @@ def test_a_killed_build_is_not_gone_on_with(tmp_path: Path) -> None:
         assert index.extent(index.resolve(b"a")).object.etag == "new"
 
 
+def test_a_limit_of_address_space_is_kept_to(tmp_path: Path) -> None:
+    """Batch systems set one for each job (``ulimit -v``)."""
+    program = """
+import sys, resource
+from pathlib import Path
+from ossmount.index import build
+from ossmount.model import EntryBatch
+
+resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+batch = EntryBatch([b"a"], ["s"], ["a"], [1], [""], [0])
+assert build(iter([batch]), Path(sys.argv[1]), source="x").files == 1
+"""
+    subprocess.run([sys.executable, "-c", program, tmp_path / "x.idx"], check=True, timeout=60)
+
+
 def test_two_builds_of_one_index_do_not_meet(tmp_path: Path) -> None:
     """As in two containers that share a volume."""
     target = tmp_path / "x.idx"
@@ -381,3 +396,26 @@ def test_members_and_whole_objects_in_one_directory(make_index: BuildIndex) -> N
         for i in range(21)
     ]
     assert [e for b in export(make_index(entries)) for e in b.entries()] == entries
+
+
+@pytest.mark.parametrize("paths", [(b"a", b"b"), (b"b", b"a")], ids=["sorted", "not sorted"])
+@pytest.mark.parametrize(
+    ("time", "kept"),
+    [
+        (253_402_300_799 * 10**9, 253_402_300_799 * 10**9),
+        (-62_135_596_800 * 10**9, -62_135_596_800 * 10**9),
+        (253_402_300_798_123_456_789, 253_402_300_798_123_000_000),
+        (-(2**63), -(2**63)),
+        (2**63, 2**63 // 10**6 * 10**6),
+    ],
+    ids=["year 9999", "year 1", "part of a second", "least", "one too much"],
+)
+def test_times_that_64_bits_do_not_hold_in_nanoseconds(
+    tmp_path: Path, paths: Sequence[bytes], time: int, kept: int
+) -> None:
+    """A manifest may name any time of the years 1 to 9999, and so may a server."""
+    entries = [Entry(path, Extent(ObjectId("s3://b", "k", "e", 1), 0, 1), None, time) for path in paths]
+    build(iter([EntryBatch.of(entries)]), tmp_path / "x.idx", source="x")
+    with open_index(tmp_path / "x.idx") as index:
+        times = [index.attributes(index.resolve(path)).mtime_ns for path in paths]
+    assert times == [kept, kept]

@@ -94,6 +94,29 @@ def test_another_version_is_refused(sound: Path, tmp_path: Path) -> None:
         open_index(other)
 
 
+@pytest.mark.parametrize(
+    ("whole", "spoiled"),
+    [
+        (b'{"source"', b'{"sourc\xff"'),
+        (b'{"source"', b'{"Source"'),
+        (b'{"source": ', b'["source", '),
+        (b'{"', b""),
+    ],
+    ids=["not UTF-8", "another name", "no JSON", "gone"],
+)
+def test_a_damaged_description_is_told_at_once(
+    sound: Path, tmp_path: Path, whole: bytes, spoiled: bytes
+) -> None:
+    """The whole file is not read for that, but what is read of it is not believed."""
+    other = tmp_path / "x.idx"
+    other.write_bytes(sound.read_bytes().replace(whole, spoiled.ljust(len(whole), b"\0")))
+    caught: list[IndexDamaged] = []
+    for _ in range(2):  # and closed: who holds an error holds what raised it, and LMDB opens a file once
+        with pytest.raises(IndexDamaged, match=r"is damaged: .*build it again") as raised:
+            open_index(other)
+        caught.append(raised.value)
+
+
 def test_verify_finds_a_changed_byte(sound: Path, tmp_path: Path) -> None:
     other = tmp_path / "x.idx"
     data = bytearray(sound.read_bytes())

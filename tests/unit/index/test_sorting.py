@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ossmount.index.sorting import Sorter
 from ossmount.model import Entry, EntryBatch, Extent, ObjectId
+from ossmount.sources.columns import EARLIEST_SECOND, LATEST_SECOND
 
 row = st.builds(
     lambda path, store, key, etag, size, offset, label, time: Entry(
@@ -22,7 +23,10 @@ row = st.builds(
     st.integers(0, 2**40),
     st.sampled_from([0, 512]),
     st.sampled_from([None, "", "cat", "\udcfe"]),
-    st.integers(-(10**18), 2 * 10**18),
+    st.one_of(
+        st.integers(-(10**18), 2 * 10**18),
+        st.integers(EARLIEST_SECOND * 10**9, LATEST_SECOND * 10**9),  # 64 bits do not hold all of these
+    ),
 )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ossmount.config import ALL_OPTIONS
-from ossmount.k8s.attributes import REFUSED, REFUSED_TO_SIDECARS, Policy, wanted
+from ossmount.k8s.attributes import REFUSED, REFUSED_TO_SIDECARS, Policy, Serve, wanted
 from ossmount.k8s.refusal import Code, Refusal
 
 BUCKET = {"source": "s3://mine/train/"}
@@ -92,3 +92,20 @@ def test_what_leads_to_no_file_of_the_node(options: dict[str, str], policy: Poli
 def test_an_index_of_the_operator(policy: Policy, tmp_path: Path) -> None:
     found = wanted({**SHARED, "rebuild": "false", "layout": "labels"}, (), policy)
     assert found.options["index"] == str(tmp_path / "shared.ossidx")
+
+
+def test_what_is_no_option_may_stand_among_the_mount_options_too(policy: Policy) -> None:
+    """A StorageClass or PersistentVolume has both lists; docs/kubernetes.md allows either."""
+    flags = ("ro", "source=s3://mine/train/,serve=sidecar", "role-arn=arn:aws:iam::1:role/train", "workers=3")
+    found = wanted({}, flags, policy)
+    assert (found.sources, found.serve) == (("s3://mine/train/",), Serve.SIDECAR)
+    assert (found.role_arn, found.options) == ("arn:aws:iam::1:role/train", {"workers": "3"})
+
+
+@pytest.mark.parametrize("key", ["source", "role-arn", "endpoint-url", "index", "view"])
+def test_a_nul_is_no_part_of_any_attribute(key: str, policy: Policy) -> None:
+    assert "holds a NUL byte" in refusal(BUCKET | {key: "s3://mine/\0"}, policy)
+
+
+def test_an_index_that_no_file_can_be(policy: Policy) -> None:
+    assert "File name too long" in refusal({"index": "n" * 300}, policy)

@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 
 from ossmount.errors import MountError
-from ossmount.k8s.exchange import MESSAGE_MAX, Offer, receive, send, volume_of
+from ossmount.k8s.exchange import (
+    FILE_MAX,
+    MESSAGE_MAX,
+    Offer,
+    encode_failure,
+    failure_told,
+    receive,
+    send,
+    volume_of,
+)
 
 OFFER = Offer("data", ("s3://bucket/train/",), {"layout": "labels"})
 
@@ -121,3 +130,9 @@ def test_volume_of_kubelets_target() -> None:
 def test_other_targets_are_no_volumes(target: str) -> None:
     with pytest.raises(ValueError, match="/"):
         volume_of(target)
+
+
+@pytest.mark.parametrize("letter", ["x", "\x01", "\u00e9", "\udcff"])
+def test_an_error_of_any_length_is_read_again(letter: str) -> None:
+    text = encode_failure(MountError(f"no such manifest: {letter * 9000}", letter * 9000))
+    assert failure_told(text[:FILE_MAX]).startswith(f"no such manifest: {letter * 100}")

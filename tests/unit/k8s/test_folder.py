@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from ossmount.k8s.folder import Folder
+from ossmount.k8s.folder import LEVELS_MAX, Folder
 
 NAME = "error.json"
 
@@ -63,3 +65,25 @@ def test_nothing_but_a_regular_file_is_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with Folder.open(tmp_path) as folder:
         assert [folder.read(name, 100) for name in ("link", "pipe", "missing")] == [None] * 3
+
+
+def nested(directory: Path, levels: int) -> None:
+    """``levels`` directories in each other; no path may be as long as those of some hundred."""
+    with contextlib.chdir(directory):
+        for _ in range(levels):
+            os.mkdir("d")  # noqa: PTH102 - where the process stands
+            os.chdir("d")
+
+
+def test_directories_in_each_other_are_removed_as_far_as_that_is_no_trap(tmp_path: Path) -> None:
+    """Another container of the Pod may make them, and the node plugin serves all other volumes meanwhile."""
+    for name, levels in (("usual", 3), ("trap", 600)):
+        (tmp_path / name).mkdir()
+        nested(tmp_path / name, levels)
+    with Folder.open(tmp_path) as folder:
+        folder.remove_folder("usual")
+        with pytest.raises(OSError, match="Directory not empty"):
+            folder.remove_folder("trap")
+    assert names(tmp_path) == ["trap"]
+    assert LEVELS_MAX < 600
+    subprocess.run(["rm", "-rf", tmp_path / "trap"], check=True)  # shutil fails as the plugin did

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from ossmount.k8s.exchange import ERROR_FILE, SIDECAR, SOCKET, VOLUMES
-from ossmount.k8s.sidecar import Keeper
+from ossmount.k8s.exchange import ERROR_FILE, SIDECAR, SOCKET, VOLUMES, Offer, send
+from ossmount.k8s.sidecar import Keeper, Sidecar
 from tests.support.mounting import wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who may listen as another user")
@@ -90,3 +91,40 @@ def test_a_directory_of_somebody_else(place: Path) -> None:
     with listening(place, 0):
         os.chown(place, NOBODY, -1)
         assert "belongs to user 65534 instead of 0" in complaint(place)
+
+
+@pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK), reason="needs a descriptor of /dev/fuse")
+def test_a_sidecar_ends_while_an_index_is_built(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The volume's process serves only when it has listed a bucket, for which a Pod that ends cannot wait."""
+    program, began = tmp_path / "python", tmp_path / "began"
+    program.write_text(f"#!/bin/sh\necho $$ > {began}.new && mv {began}.new {began}\nexec sleep 60\n")
+    program.chmod(0o700)
+    monkeypatch.setattr("sys.executable", str(program))
+    stop, ending = threading.Event(), os.eventfd(0)
+    keeper = threading.Thread(target=Keeper(place.parents[1], "data", 0, {}, stop, ending).run)
+    with listening(place, 0) as server, Path("/dev/fuse").open("rb", buffering=0) as device:
+        keeper.start()
+        connection, _ = server.accept()
+        with connection:
+            send(connection, Offer("data", ("s3://bucket/",), {}), device.fileno())
+        wait_for(began.exists, 20)
+        stop.set()
+        os.eventfd_write(ending, 1)
+        keeper.join(20)
+        ended = not keeper.is_alive()
+        if not ended:
+            os.kill(int(began.read_text()), signal.SIGKILL)
+        os.close(ending)
+    assert ended
+    assert not (place / SIDECAR / ERROR_FILE).exists(), "nothing has failed"
+
+
+def test_the_probe_finds_no_directory_of_a_volume(
+    place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It was unpublished a moment ago, or belongs to another user: nothing that were to be reported."""
+    (place / SIDECAR).rmdir()
+    assert Sidecar(tmp_path).check() == 1
+    assert capfd.readouterr().err.startswith("ossmount: volume data: its directory sidecar: No such file")

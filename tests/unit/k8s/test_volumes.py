@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import selectors
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +14,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from ossmount.errors import MountError
+from ossmount.errors import MountError, MountpointUnusable
+from ossmount.fuse.mountpoint import FILESYSTEM_TYPE
 from ossmount.k8s.attributes import Policy, Serve
 from ossmount.k8s.exchange import ERROR_FILE, FILE_MAX, SIDECAR, SOCKET, VOLUMES, Offer
 from ossmount.k8s.folder import folders
 from ossmount.k8s.offers import Offers, Place
 from ossmount.k8s.processes import is_alive
 from ossmount.k8s.publication import Publication
+from ossmount.k8s.refusal import Refusal
 from ossmount.k8s.serving import ServeByNode, ServeBySidecar
 from ossmount.k8s.state import Phase, Record, State
 from ossmount.k8s.volumes import Volumes
@@ -143,3 +148,66 @@ def test_whatever_stands_where_a_sidecar_tells_its_error(
     assert record is not None
     (place.empty_dir / VOLUMES / place.volume / SIDECAR / ERROR_FILE).write_text(text)
     assert ServeBySidecar(offers).problem(replace(record, phase=Phase.PUBLISHED)) == "the sidecar failed"
+
+
+@pytest.fixture
+def volumes(tmp_path: Path, offers: Offers) -> Volumes:
+    """Of a node on which nothing was published yet."""
+    node = ServeByNode(tmp_path / "secrets", {}, Policy())
+    return Volumes(State(tmp_path / "state"), Policy(), node, ServeBySidecar(offers))
+
+
+@pytest.mark.parametrize("serve", list(Serve))
+def test_nothing_is_mounted_over_files(tmp_path: Path, volumes: Volumes, serve: Serve) -> None:
+    """Nor remembered: an unpublish could not remove such a directory, and would fail for ever."""
+    target = tmp_path / "volume" / "mount"
+    target.mkdir(parents=True)
+    (target / "precious").touch()
+    call = replace(publication(target), context=CONTEXT | {"serve": serve})
+    with pytest.raises(Refusal, match=r"INVALID_ARGUMENT: .* is not empty \(it holds 'precious'\)"):
+        volumes.publish(call)
+    assert list((tmp_path / "state").iterdir()) == []
+    assert list(target.iterdir()) == [target / "precious"]
+
+
+def test_a_mount_whose_own_process_takes_it_down_meanwhile(
+    tmp_path: Path, volumes: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts = [SimpleNamespace(filesystem=FILESYSTEM_TYPE)]
+
+    def too_late(path: Path, lazy: bool = False) -> None:
+        mounts.clear()
+        raise MountpointUnusable(f"nothing is mounted on {path}", "see 'ossmount list'")
+
+    monkeypatch.setattr("ossmount.k8s.volumes.mounted_at", lambda _: mounts[0] if mounts else None)
+    monkeypatch.setattr("ossmount.k8s.volumes.unmount", too_late)
+    (tmp_path / "mount").mkdir()
+    volumes.unpublish("v", str(tmp_path / "mount"))
+    assert not (tmp_path / "mount").exists()
+
+
+def test_a_volume_whose_index_is_still_built_is_not_published_yet(tmp_path: Path, volumes: Volumes) -> None:
+    """Its process has not died either, of which statistics would warn."""
+    target = str(tmp_path / "mount")
+    State(tmp_path / "state").write(Record("v", target, "", ""))
+    with pytest.raises(Refusal, match=r"NOT_FOUND: volume 'v' is not published at "):
+        volumes.report("v", target)
+
+
+def test_want_of_descriptors_does_not_end_the_thread_of_offers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sidecar would ever be served again."""
+    again, selector = threading.Event(), selectors.DefaultSelector
+    asked: list[None] = []
+
+    def short_of_descriptors() -> selectors.DefaultSelector:
+        asked.append(None)
+        if len(asked) == 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        again.set()
+        return selector()
+
+    monkeypatch.setattr("ossmount.k8s.offers.PAUSE_SECONDS", 0)
+    monkeypatch.setattr("selectors.DefaultSelector", short_of_descriptors)
+    offers = Offers(os.geteuid())
+    assert again.wait(20)
+    offers.close()

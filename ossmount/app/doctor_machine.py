@@ -18,7 +18,7 @@ from pathlib import Path
 from ossmount.app.cache_place import cache_path
 from ossmount.app.finding import Finding
 from ossmount.config import CacheSettings, MountSettings, Settings
-from ossmount.places import is_directory, is_missing
+from ossmount.places import is_missing
 
 RESEND_KERNEL = (6, 9)
 """First Linux that knows ``FUSE_NOTIFY_RESEND``: unanswered requests are handed out again after a crash."""
@@ -30,7 +30,6 @@ class Machine:
 
     device: Path = Path("/dev/fuse")
     fuse_conf: Path = Path("/etc/fuse.conf")
-    connections: Path = Path("/sys/fs/fuse/connections")
     bdi: Path = Path("/sys/class/bdi")
     status: Path = Path("/proc/self/status")
     damon: Path = Path("/sys/kernel/mm/damon/admin/kdamonds")
@@ -52,7 +51,7 @@ def doctor(source: str | None, settings: Settings, machine: Machine | None = Non
     yield check_fusermount(here)
     yield check_allow_other(here, settings.mount)
     yield check_kernel(here)
-    yield check_knobs(here)
+    yield check_read_ahead(here)
     yield check_page_cache(here)
     yield check_cache(settings.cache)
     if source is not None:
@@ -132,16 +131,9 @@ def check_kernel(machine: Machine) -> Finding:
     )
 
 
-def check_knobs(machine: Machine) -> Finding:
-    """Kernel read-ahead and the number of outstanding requests may be set."""
-    name = "kernel knobs"
-    if not is_directory(machine.connections):
-        return Finding(
-            name,
-            None,
-            f"{machine.connections} is not there: the kernel keeps few requests outstanding",
-            "as root: 'mount -t fusectl none /sys/fs/fuse/connections'",
-        )
+def check_read_ahead(machine: Machine) -> Finding:
+    """The kernel's read-ahead may be set."""
+    name = "kernel read-ahead"
     knob = next(iter(sorted(machine.bdi.glob("*/read_ahead_kb"))), None)
     if knob is None or not os.access(knob, os.W_OK):
         return Finding(
@@ -150,7 +142,7 @@ def check_knobs(machine: Machine) -> Finding:
             "the kernel's read-ahead may not be set by this user: it stays at 128 KiB",
             "mount as root where large files are read from start to end",
         )
-    return Finding(name, True, "read-ahead and outstanding requests may be set")
+    return Finding(name, True, "the kernel's read-ahead may be set")
 
 
 def check_page_cache(machine: Machine) -> Finding:

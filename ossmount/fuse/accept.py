@@ -155,7 +155,7 @@ _read_turn = ReadTurn()
 """One for each process: pyfuse3 makes its lock once, in the supervisor, and keeps it over the fork."""
 
 
-class _TrioForPyfuse3:
+class TrioForPyfuse3:
     """The attributes of ``trio`` and ``trio.lowlevel`` that pyfuse3 3.4 and 3.5 use."""
 
     Lock = staticmethod(lambda: _read_turn)
@@ -216,23 +216,7 @@ async def _survive(loop: Callable[..., Awaitable[None]], *args: Any) -> None:
         _read_turn.wake()  # the next one ends too, or reads on
 
 
-class FirstRequestOnly(_TrioForPyfuse3):
-    """For the supervisor: lets pyfuse3 handle ``FUSE_INIT`` and ends its loop before another request."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.handled = False
-        self.device: int | None = None
-
-    async def wait_readable(self, fd: int) -> None:
-        """Waits until ``handled`` is set, then raises what ends the loop."""
-        self.device = fd
-        if self.handled:
-            raise trio.ClosedResourceError
-        await trio.lowlevel.wait_readable(fd)
-
-
-class Acceptor(_TrioForPyfuse3):
+class Acceptor(TrioForPyfuse3):
     """For a worker: waits for the device only while this worker holds the token."""
 
     def __init__(self, token: Token, number: int) -> None:

@@ -1,6 +1,6 @@
 """A FUSE mount made by one process and served by another: the descriptor of ``/dev/fuse`` changes hands.
 
-What may live here: opening the device, mount(2) with its descriptor, and the knobs that only the mounting
+What may live here: opening the device, mount(2) with its descriptor, and the knob that only the mounting
 process may turn. Whoever mounts closes his copy once it was handed over: while he keeps it, programs hang
 instead of getting ENOTCONN when the serving process dies (FACTS). Who may touch it: whoever changes the
 mount data.
@@ -48,7 +48,7 @@ def mount_descriptor(path: Path, settings: MountSettings, source: str, owner: in
             f"{data},allow_other,default_permissions",
         )
         connection = _connection(path)
-        kernel_knobs.apply(connection, settings)
+        kernel_knobs.set_read_ahead(connection, settings)
     except OSError as error:
         os.close(device)
         raise MountError(f"cannot mount on {path}: {error.strerror}", "run privileged") from error

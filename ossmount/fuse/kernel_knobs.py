@@ -1,8 +1,8 @@
 """The kernel's knobs of one FUSE connection, through sysfs.
 
 What may live here: reading and setting them. Who may touch it: whoever measured that another one matters
-(FACTS: read-ahead 128 → 1024 KiB took a sequential read from 464 MB/s to 4 GB/s; 12 → 512 outstanding
-requests took 32 readers at 20 ms from 389 to 1266 files/s).
+(FACTS: read-ahead 128 → 1024 KiB took a sequential read from 464 MB/s to 4 GB/s). How many requests are
+outstanding is told with the first answer: :mod:`ossmount.fuse.hand_shake`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 from ossmount import system_calls
@@ -20,60 +20,33 @@ log = logging.getLogger(__name__)
 
 SYSFS = Path("/sys")
 
-CONGESTION_SHARE = 0.75
-"""Congestion threshold as a share of max_background: the kernel's own default (fs/fuse/inode.c)."""
 
+def set_read_ahead(connection: int, settings: MountSettings, sysfs: Path = SYSFS) -> bool:
+    """Sets how far the kernel reads ahead in a file; why it cannot be set is logged.
 
-@dataclass(frozen=True, slots=True)
-class Knob:
-    """One file and the value it should have."""
-
-    path: Path
-    value: int
-
-    def set(self) -> str:
-        """Writes the value; "" or why it could not be written."""
-        try:
-            self.path.write_text(str(self.value))
-        except OSError as error:
-            return f"{self.path}: {error.strerror}"
-        return ""
-
-    def current(self) -> int | None:
-        """The value now, None where it cannot be read."""
-        try:
-            return int(self.path.read_text())
-        except (OSError, ValueError):
-            return None
-
-
-def knobs(connection: int, settings: MountSettings, sysfs: Path = SYSFS) -> list[Knob]:
-    """What ``settings`` ask of the connection with that number (minor number of the mount's device)."""
-    control = sysfs / "fs/fuse/connections" / str(connection)
-    return [
-        Knob(sysfs / f"class/bdi/0:{connection}/read_ahead_kb", settings.kernel_read_ahead >> 10),
-        Knob(control / "max_background", settings.max_background),
-        Knob(control / "congestion_threshold", int(settings.max_background * CONGESTION_SHARE)),
-    ]
-
-
-def apply(connection: int, settings: MountSettings, sysfs: Path = SYSFS) -> list[str]:
-    """Sets the knobs; what could not be set and why, which is also logged in one line."""
-    _mount_control(sysfs / "fs/fuse/connections")
-    problems = [problem for knob in knobs(connection, settings, sysfs) if (problem := knob.set())]
-    if problems:
+    ``connection`` is the minor number of the mount's device. A process without privileges may find that
+    whoever mounted for it has set it.
+    """
+    knob, wanted = sysfs / f"class/bdi/0:{connection}/read_ahead_kb", str(settings.kernel_read_ahead >> 10)
+    try:
+        if knob.read_text().strip() != wanted:
+            knob.write_text(wanted)
+    except OSError as error:
         log.warning(
-            "the kernel's read-ahead settings stay as they are, reads will be slower: %s; mount as root, or "
-            "have root mount fusectl on /sys/fs/fuse/connections and set them",
-            ", ".join(problems),
+            "the kernel's read-ahead stays as it is, large files will be read more slowly: %s: %s; mount as "
+            "root, in a container with a writable /sys",
+            knob,
+            error.strerror,
         )
-    return problems
+        return False
+    return True
 
 
 def abort(connection: int, sysfs: Path = SYSFS) -> None:
     """Ends the connection, where that is allowed: who waits for an answer gets an error."""
     _mount_control(sysfs / "fs/fuse/connections")
-    Knob(sysfs / "fs/fuse/connections" / str(connection) / "abort", 1).set()
+    with suppress(OSError):
+        (sysfs / "fs/fuse/connections" / str(connection) / "abort").write_text("1")
 
 
 def _mount_control(directory: Path) -> None:

@@ -10,7 +10,6 @@ import enum
 import errno
 import fcntl
 import logging
-import mmap
 import os
 import struct
 import sys
@@ -19,11 +18,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import pyfuse3
-import trio
 
 from ossmount.config import MountSettings
 from ossmount.errors import MountError, MountpointUnusable
-from ossmount.fuse.accept import CONNECTION_ENDED, FirstRequestOnly
+from ossmount.fuse.accept import CONNECTION_ENDED
+from ossmount.fuse.hand_shake import LARGEST_REQUEST, HandShake
 from ossmount.fuse.kernel_knobs import connection_of
 from ossmount.fuse.mountpoint import (
     FILESYSTEM_TYPE,
@@ -37,17 +36,11 @@ from ossmount.fuse.operations import Operations
 
 log = logging.getLogger(__name__)
 
-INIT_TIMEOUT = 10.0
-"""Seconds for the kernel's ``FUSE_INIT``. It is queued by mount(2); only a wrong descriptor has none."""
-
 ANSWER_HEAD = struct.Struct("=IiQ")
 """``fuse_out_header`` (include/uapi/linux/fuse.h): length, error or notification, unique."""
 
 NOTIFY_RESEND = ANSWER_HEAD.pack(ANSWER_HEAD.size, 7, 0)
 """``FUSE_NOTIFY_RESEND`` (Linux 6.9)."""
-
-LARGEST_REQUEST = 256 * mmap.PAGESIZE + (1 << 12)
-"""What a read of the device must have room for: 256 pages and headers (libfuse's buffer)."""
 
 REFUSED_AT_ONCE = 1024
 """Programs may ask again at once for what was refused; whoever refuses looks at the clock in between."""
@@ -79,10 +72,10 @@ def mount_options(settings: MountSettings, source: str) -> set[str]:
 class _InitObserved(Operations):
     """Operations that say when ``FUSE_INIT`` was handled."""
 
-    seam: FirstRequestOnly
+    hand_shake: HandShake
 
     def init(self) -> None:
-        self.seam.handled = True
+        self.hand_shake.handled = True
 
 
 @dataclass
@@ -106,11 +99,11 @@ class MountSession:
         Raises MountError.
         """
         operations = _InitObserved.for_settings(settings)
-        seam = operations.seam = FirstRequestOnly()
+        hand_shake = operations.hand_shake = HandShake(settings.max_background)
         target, options = _target(mountpoint), mount_options(settings, source)
         if isinstance(mountpoint, Descriptor):
             options = set()  # whoever mounted it chose them
-        seam.install()
+        hand_shake.install()
         with _libfuse_complaints() as complaints:
             try:
                 pyfuse3.init(operations, target, options)
@@ -119,7 +112,7 @@ class MountSession:
                     f"cannot mount on {target}: {complaints() or error}", _remedy(settings)
                 ) from error
         try:
-            device = _hand_shake(seam, target)
+            device = hand_shake.answer(target)
         except BaseException:
             pyfuse3.close(unmount=isinstance(mountpoint, Directory))
             raise
@@ -200,25 +193,12 @@ class MountSession:
         pyfuse3.close(unmount=isinstance(self.mountpoint, Directory) and not self.detached)
 
 
-def _hand_shake(seam: FirstRequestOnly, target: str) -> int:
-    """Has ``FUSE_INIT`` answered; the descriptor of the device."""
-    trio.run(_answer_init)
-    if not seam.handled or seam.device is None:
-        raise MountError(f"{target}: the kernel did not begin to talk", "mount it before handing it over")
-    return seam.device
-
-
 def _connection(device: int, mountpoint: Mountpoint) -> int | None:
     connection = connection_of(device)
     if connection is None and isinstance(mountpoint, Directory):
         mounted = mounted_at(mountpoint.path)
         return None if mounted is None else mounted.connection
     return connection
-
-
-async def _answer_init() -> None:
-    with trio.move_on_after(INIT_TIMEOUT):
-        await pyfuse3.main(max_tasks=1)
 
 
 def _target(mountpoint: Mountpoint) -> str:

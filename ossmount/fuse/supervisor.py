@@ -181,7 +181,8 @@ class Supervisor(Supervising):
 
     def run(self, workers: int, prefetchers: int) -> int:
         """Until the mount has ended; see :func:`run_mount`."""
-        self._turn_knobs()
+        if self._session.connection is not None:
+            kernel_knobs.set_read_ahead(self._session.connection, self._settings)
         self._selector.register(self._ready, selectors.EVENT_READ, self._hear_children)
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._wake)
         for fd, callback in (self._callbacks.on_readable or {}).items():
@@ -284,7 +285,8 @@ class Supervisor(Supervising):
                 self._children.note_ready(message["ready"])
                 self._on_ready()
             elif "ended" in message:
-                log.info("%s was unmounted", self._session.mountpoint)
+                if not self._ended:  # each worker says so
+                    log.info("%s was unmounted", self._session.mountpoint)
                 self._ended = True
             else:
                 self._on_failure(decode_error(message["failed"]), Kind(message["kind"]))
@@ -362,10 +364,6 @@ class Supervisor(Supervising):
             self._ended = True
 
     # -- the kernel's connection ------------------------------------------------------------------
-
-    def _turn_knobs(self) -> None:
-        if self._session.connection is not None:
-            kernel_knobs.apply(self._session.connection, self._settings)
 
     def _release(self) -> None:
         """No worker is left: who waits in the kernel for an answer gets an error."""

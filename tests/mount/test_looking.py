@@ -7,6 +7,7 @@ import mmap
 import os
 import random
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,16 @@ def test_attributes_of_a_file(small: Mounted) -> None:
     assert (status.st_size, status.st_blocks, status.st_nlink) == (4095, 8, 1)
     assert (status.st_uid, status.st_gid) == (os.getuid(), os.getgid())
     assert status.st_mtime_ns == status.st_ctime_ns == MTIME_NS
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the kernel's side of a connection")
+def test_the_kernel_keeps_as_many_requests_outstanding_as_it_was_told(small: Mounted) -> None:
+    control = Path("/sys/fs/fuse/connections")
+    if not any(control.iterdir()):
+        subprocess.run(["mount", "-t", "fusectl", "none", str(control)], check=True, timeout=10)
+
+    assert (control / f"{small.connection}/max_background").read_text() == "512\n"
+    assert (control / f"{small.connection}/congestion_threshold").read_text() == "384\n"
 
 
 def test_attributes_of_directories(small: Mounted) -> None:

@@ -19,8 +19,8 @@ from ossmount.app.doctor_machine import (
     check_device,
     check_fusermount,
     check_kernel,
-    check_knobs,
     check_page_cache,
+    check_read_ahead,
     doctor,
 )
 from ossmount.app.finding import Finding
@@ -79,14 +79,12 @@ def test_kernel(release: str, ok: bool | None) -> None:
     assert check_kernel(Machine(release=release)).ok is ok
 
 
-def test_knobs(tmp_path: Path) -> None:
-    machine = Machine(connections=tmp_path / "connections", bdi=tmp_path / "bdi")
-    assert "fusectl" in check_knobs(machine).remedy
-    machine.connections.mkdir()
-    assert check_knobs(machine).ok is None
+def test_read_ahead(tmp_path: Path) -> None:
+    machine = Machine(bdi=tmp_path / "bdi")
+    assert check_read_ahead(machine).ok is None
     (tmp_path / "bdi/0:1").mkdir(parents=True)
     (tmp_path / "bdi/0:1/read_ahead_kb").touch()
-    assert check_knobs(machine).ok
+    assert check_read_ahead(machine).ok
 
 
 @pytest.mark.parametrize(

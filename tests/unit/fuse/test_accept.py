@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ossmount.fuse import accept
-from ossmount.fuse.accept import Acceptor, FirstRequestOnly, Token, _survive
+from ossmount.fuse.accept import Acceptor, Token, _survive
 
 
 def test_one_holder_at_a_time() -> None:
@@ -258,19 +258,6 @@ def test_other_tasks_run_although_requests_never_cease(device: tuple[int, int], 
 
     async def other_task(event: trio.Event) -> None:
         event.set()
-
-    run(scenario)
-
-
-def test_first_request_only_ends_the_loop_once_handled(device: tuple[int, int]) -> None:
-    async def scenario() -> None:
-        seam = FirstRequestOnly()
-        os.write(device[1], b"r")
-        await seam.wait_readable(device[0])
-        seam.handled = True
-        with pytest.raises(trio.ClosedResourceError):
-            await seam.wait_readable(device[0])
-        assert seam.device == device[0]
 
     run(scenario)
 

@@ -1,8 +1,7 @@
-"""The knobs: which files get which numbers, and one line for those that may not be set."""
+"""The knobs: which file gets which number, and one line where it may not be set."""
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 
@@ -12,41 +11,44 @@ from ossmount.config import MountSettings
 from ossmount.fuse import kernel_knobs
 
 
-@pytest.fixture
-def sysfs(tmp_path: Path) -> Path:
-    for name in ("class/bdi/0:39/read_ahead_kb", "fs/fuse/connections/39/max_background"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True)
-        path.write_text("128\n")
-    (tmp_path / "fs/fuse/connections/39/congestion_threshold").write_text("9\n")
-    return tmp_path
+def read_ahead(tmp_path: Path) -> Path:
+    path = tmp_path / "class/bdi/0:39/read_ahead_kb"
+    path.parent.mkdir(parents=True)
+    path.write_text("128\n")
+    return path
 
 
-def test_all_knobs_are_turned(sysfs: Path, caplog: pytest.LogCaptureFixture) -> None:
-    settings = MountSettings(kernel_read_ahead=2 << 20, max_background=400)
-    assert kernel_knobs.apply(39, settings, sysfs) == []
-    assert [knob.current() for knob in kernel_knobs.knobs(39, settings, sysfs)] == [2048, 400, 300]
+def test_read_ahead_is_set(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    knob = read_ahead(tmp_path)
+    assert kernel_knobs.set_read_ahead(39, MountSettings(kernel_read_ahead=2 << 20), tmp_path)
+    assert knob.read_text() == "2048"
     assert caplog.records == []
 
 
-def test_what_cannot_be_turned_is_said_in_one_line(
-    sysfs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.WARNING)
-    problems = kernel_knobs.apply(40, MountSettings(), sysfs)
-    assert len(problems) == 3
+def test_why_read_ahead_stays_is_said_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert not kernel_knobs.set_read_ahead(40, MountSettings(), tmp_path)
     (record,) = caplog.records
-    assert "read_ahead_kb: No such file or directory" in record.getMessage()
-    assert "fusectl" in record.getMessage()
-    assert [knob.current() for knob in kernel_knobs.knobs(40, MountSettings(), sysfs)] == [None] * 3
+    assert "0:40/read_ahead_kb: No such file or directory; mount as root" in record.getMessage()
 
 
-def test_a_connection_is_aborted_where_that_is_allowed(sysfs: Path) -> None:
-    control = sysfs / "fs/fuse/connections/39/abort"
+def test_what_the_mounting_process_has_set_is_not_complained_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sidecar has no privileges, and a /sys that is read-only."""
+    knob = read_ahead(tmp_path)
+    knob.write_text("2048\n")
+    monkeypatch.delattr(Path, "write_text")
+    assert kernel_knobs.set_read_ahead(39, MountSettings(kernel_read_ahead=2 << 20), tmp_path)
+    assert caplog.records == []
+
+
+def test_a_connection_is_aborted_where_that_is_allowed(tmp_path: Path) -> None:
+    control = tmp_path / "fs/fuse/connections/39/abort"
+    control.parent.mkdir(parents=True)
     control.touch()
-    kernel_knobs.abort(39, sysfs)
+    kernel_knobs.abort(39, tmp_path)
     assert control.read_text() == "1"
-    kernel_knobs.abort(40, sysfs)
+    kernel_knobs.abort(40, tmp_path)
 
 
 @pytest.mark.parametrize(("text", "number"), [("pos:\t0\nfuse_connection:\t57\n", 57), ("pos:\t0\n", None)])

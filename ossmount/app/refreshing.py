@@ -29,6 +29,12 @@ from ossmount.model import Progress
 
 log = logging.getLogger(__name__)
 
+FORGET_TRIES = 5
+"""How often the kernel is told what changed if the process that tells it dies. The swap is done by then."""
+
+FORGET_AGAIN_SECONDS = 2.0
+"""Between two of these: a machine that cannot fork now may do so then."""
+
 
 class PinnedIndex:
     """An index file that stays what it is, whatever happens to its name: held open by the supervisor.
@@ -83,6 +89,7 @@ class MountRefresh:
         self._interval = interval
         self._state = RefreshState()
         self._again = False
+        self._waits = 0
         self._result: dict[str, Any] = {}
 
     def __repr__(self) -> str:
@@ -90,8 +97,13 @@ class MountRefresh:
 
     def start(self, supervising: Supervising) -> None:
         """Begins the first interval, if there are any."""
+        self._wait(supervising)
+
+    def _wait(self, supervising: Supervising) -> None:
+        """For the next interval, from now on: one that had begun before counts no more."""
         if self._interval is not None:
-            supervising.later(self._interval, self._on_interval)
+            self._waits += 1
+            supervising.later(self._interval, partial(self._on_interval, self._waits))
 
     def request(self, supervising: Supervising) -> None:
         """Begins a refresh; while one runs, another follows, because that one may have missed something."""
@@ -103,8 +115,8 @@ class MountRefresh:
         work = partial(build_next, self._pins.current.path, Path(self._record.index), self.plan)
         supervising.errand(work, self._built)
 
-    def _on_interval(self, supervising: Supervising) -> None:
-        if not self._state.running:
+    def _on_interval(self, wait: int, supervising: Supervising) -> None:
+        if wait == self._waits and not self._state.running:
             self.request(supervising)
 
     def _built(self, supervising: Supervising, result: bytes) -> None:
@@ -154,7 +166,7 @@ class MountRefresh:
         generation = self._result["generation"]
         self._record = replace(self._record, generation=generation, served=new.seen_from_outside)
         self._tell_record()
-        supervising.errand(partial(forget_changes, invalidations_of(plan)), self._forgotten)
+        self._forget(FORGET_TRIES, supervising)
 
     def _tell_record(self) -> None:
         try:
@@ -164,13 +176,24 @@ class MountRefresh:
                 "mount.json still tells the generation before %d: %s", self._record.generation, error.strerror
             )
 
-    def _forgotten(self, supervising: Supervising, result: bytes) -> None:
-        outcome = {"refreshed": self._result} if result else _died("telling the kernel what changed")
-        self._finish(supervising, outcome)
+    def _forget(self, tries: int, supervising: Supervising) -> None:
+        supervising.errand(
+            partial(forget_changes, invalidations_of(self.plan)), partial(self._forgotten, tries - 1)
+        )
+
+    def _forgotten(self, tries: int, supervising: Supervising, result: bytes) -> None:
+        """The kernel was told, or who told it died: programs may see names of the generation before."""
+        if not result and tries:
+            log.warning("telling the kernel what changed died: once more in %.0f s", FORGET_AGAIN_SECONDS)
+            supervising.later(FORGET_AGAIN_SECONDS, partial(self._forget, tries))
+            return
+        self._finish(supervising, {"refreshed": self._result} if result else _NOT_FORGOTTEN)
 
     def _finish(self, supervising: Supervising, outcome: Mapping[str, Any]) -> None:
         if "error" in outcome:
-            log.error("the refresh failed, generation %d stays: %s", self._record.generation, _told(outcome))
+            log.error(
+                "the refresh failed, generation %d is served: %s", self._record.generation, _told(outcome)
+            )
         else:
             log.info("refreshed: %s", outcome["refreshed"])
         self._state = self._state.ended(outcome)
@@ -179,8 +202,8 @@ class MountRefresh:
         if self._again:
             self._again = False
             self.request(supervising)
-        elif self._interval is not None:
-            supervising.later(self._interval, self._on_interval)
+        else:
+            self._wait(supervising)
 
     def _publish(self) -> None:
         self._state.write(self.plan.runtime)
@@ -225,6 +248,16 @@ def _silent(_: Progress) -> None:
 
 def _died(what: str) -> dict[str, Any]:
     return {"error": encode_error(MountError(f"{what} died", "see the mount's log"))}
+
+
+_NOT_FORGOTTEN = {
+    "error": encode_error(
+        MountError(
+            "the kernel was not told what changed: programs may see names of the generation before",
+            "mount again",
+        )
+    )
+}
 
 
 def _told(outcome: Mapping[str, Any]) -> str:

@@ -10,26 +10,21 @@ import fcntl
 import os
 import shutil
 import threading
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ossmount.app import index_generations
 from ossmount.app.changes import ChangedPath, Inode, InvalidationFile, Name, read_invalidations, row_of
-from ossmount.app.composition import plan_mount
 from ossmount.app.control_protocol import LONGEST_LINE, encode, socket_address, unix_stream
 from ossmount.app.generations import Refreshed, _alone, refresh_index
 from ossmount.app.indexes import build_index
 from ossmount.app.recipe import from_recipe, recipe_of
-from ossmount.app.refreshing import MountRefresh, PinnedIndex, _Pins
-from ossmount.app.runtime import MountRecord, RefreshState
+from ossmount.app.runtime import MountRecord
 from ossmount.config import Settings, compose
 from ossmount.errors import EmptySource, IndexFileError, MountError, OssmountError, SettingsError
-from ossmount.fuse import forgetting
 from ossmount.index import Change, LmdbIndex, compare, export, open_index, reserved
 from ossmount.model import ROOT_INODE
 from tests.support.index_files import index_of, numbered_tree, silent
@@ -334,55 +329,6 @@ def test_labels_of_a_table_are_found_from_another_directory(
     with closing(open_index(index)) as opened:
         labels = {e.path: e.label for batch in export(opened) for e in batch.entries()}
     assert labels[b"class0/000"] == "cat"
-
-
-def test_of_many_generations_the_supervisor_holds_two(index: Path) -> None:
-    open_before = len(list(Path("/proc/self/fd").iterdir()))
-    pins = _Pins(PinnedIndex(index))
-    for _ in range(5):
-        before, new = pins.current, PinnedIndex(index)
-        pins.advance(new)
-        assert (pins.current, pins.previous) == (new, before)
-        assert before.path.stat().st_ino == new.path.stat().st_ino == index.stat().st_ino
-    assert len(list(Path("/proc/self/fd").iterdir())) == open_before + 2
-    for pin in (pins.current, before):
-        pin.close()
-
-
-class Obeying:
-    """A supervisor that does at once what a refresh asks it for."""
-
-    def errand(self, work: Callable[[], bytes], done: Callable[[Any, bytes], None]) -> None:
-        done(self, work())
-
-    def swap(self, serve: object, prefetch: object, done: Callable[[Any, None], None]) -> bool:
-        done(self, None)
-        return True
-
-
-def test_the_kernel_forgets_though_the_record_cannot_be_written(
-    source: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OSSMOUNT_RUNTIME_DIR", str(tmp_path / "run"))
-    forgotten: list[bytes] = []
-
-    def forget_name(_: int, name: bytes) -> bool:
-        forgotten.append(name)
-        return True
-
-    monkeypatch.setattr(forgetting, "forget_name", forget_name)
-    monkeypatch.setattr(forgetting, "forget_attributes", lambda _: True)
-    record = MountRecord(str(tmp_path / "mnt"), "source", str(index), os.getpid())
-    runtime = record.write()
-    (runtime / f".mount.json.{os.getpid()}").mkdir()  # where the new one would be written
-    refresh = MountRefresh(plan_mount(index, Settings(), runtime), PinnedIndex(index), record, None)
-    (source / "class0" / "new").write_bytes(b"one more")
-    supervising: Any = Obeying()
-    refresh.request(supervising)
-    assert forgotten == [b"new"]
-    state = RefreshState.read(runtime)
-    assert not state.running
-    assert state.outcome["refreshed"]["added"] == 1
 
 
 def test_the_lock_of_a_refresh_is_given_back(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from ossmount import index
 from ossmount.app.pruning import UNUSED_SECONDS, note_use, remove_older, remove_parts
 from ossmount.app.pull_lock import pulling_alone
 from ossmount.config import Settings
-from ossmount.errors import IndexDamaged, IndexFileError, ObjectMissing, SettingsError
+from ossmount.errors import AccessDenied, IndexDamaged, IndexFileError, ObjectMissing, SettingsError
 from ossmount.json_text import read_json
 from ossmount.model import IndexInfo, ObjectId, Progress
 from ossmount.protocols import ObjectStore, Report
@@ -212,7 +212,7 @@ class _Sending:
     def _is_there(self, key: str, size: int) -> bool:
         try:
             return self._store.head(key).size == size
-        except ObjectMissing:
+        except (ObjectMissing, AccessDenied):  # S3 answers 403 to whoever may not list
             return False
 
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -21,9 +22,18 @@ from ossmount.app.artefacts import Pointer, is_artefact, pull_index, pulled_inde
 from ossmount.app.generations import refresh_index
 from ossmount.app.pruning import PUSHED_SECONDS, UNUSED_SECONDS, note_use
 from ossmount.config import Settings, compose
-from ossmount.errors import CacheError, IndexDamaged, IndexFileError, OssmountError, SettingsError, StoreError
+from ossmount.errors import (
+    AccessDenied,
+    CacheError,
+    IndexDamaged,
+    IndexFileError,
+    OssmountError,
+    SettingsError,
+    StoreError,
+)
 from ossmount.index import open_index
 from ossmount.stores import StorePool
+from ossmount.stores.file import FileStore
 from ossmount.stores.uploading import open_uploader
 from ossmount.uris import FILE_ROOT
 from tests.servers.oss_server import OssServer
@@ -227,6 +237,15 @@ def test_damage_is_refused(damage: str, index: Path, bucket: Path, uri: str, tmp
     assert isinstance(caught.value, OssmountError)
     assert target.read_bytes() == b"as it was"
     assert [path.name for path in target.parent.iterdir()] == ["y.ossidx"]
+
+
+def test_who_may_not_list_pushes_too(
+    index: Path, uri: str, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 answers 403 to a HEAD of what is not there unless the asker may list."""
+    monkeypatch.setattr(FileStore, "head", Mock(side_effect=AccessDenied("403 Forbidden")))
+    push_index(index, uri, Settings(), silent)
+    assert len(stored_parts(bucket)) == -(-index.stat().st_size // 10_000)
 
 
 def test_damaged_index_is_not_published(index: Path, bucket: Path, uri: str) -> None:

@@ -260,7 +260,7 @@ class MountSettings:
         31536000.0, "how long the kernel may keep names and attributes", parse_duration, "TIME"
     )
     kernel_read_ahead: int = option(
-        1 << 20, "read-ahead window of the kernel (needs root or the mount's owner)", parse_size, "SIZE"
+        1 << 20, "read-ahead window of the kernel (needs root)", parse_size, "SIZE"
     )
     max_background: int = option(512, "requests the kernel keeps outstanding", parse_count, "N")
     ask_opens: str = option(

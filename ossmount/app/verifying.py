@@ -49,7 +49,7 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a verification looked at. ``unproved`` contents have an ETag that is no MD5."""
+    """What a verification looked at. ``unproved`` contents have an ETag that is no MD5, and were not read."""
 
     files: int
     differences: int
@@ -141,11 +141,10 @@ class _Contents:
 
     def _take(self, ino: int, future: Future[str | None]) -> None:
         fault = future.result()
-        self.read += 1
-        self._report(Progress("reading", self.read, self._total, "objects"))
-        if fault is None:
-            self.unproved += 1
-        elif fault:
+        self.unproved += fault is None
+        self.read += fault is not None
+        self._report(Progress("reading", self.read + self.unproved, self._total, "objects"))
+        if fault:
             self.wrong += 1
             self._note(Difference("content", self._index.path_of(ino), fault))
 
@@ -161,4 +160,8 @@ class _Contents:
         except (ObjectChanged, ObjectMissing) as error:
             return error.message
         found = digest.hexdigest()
-        return "" if found == target.etag.lower() else f"its MD5 is {found}, its ETag {target.etag.lower()}"
+        if found == target.etag.lower():
+            return ""
+        return (
+            f"its MD5 is {found}, its ETag {target.etag.lower()}, which is no MD5 if SSE-KMS or SSE-C encrypt"
+        )

@@ -144,7 +144,7 @@ def verify(context: Context, arguments: argparse.Namespace) -> int:
         print_json(context.out, as_fields(found) | {"found": rows})
     else:
         unproved = f" ({found.unproved:,} ETags are no MD5)" if found.unproved else ""
-        read = f", {found.contents:,} contents read{unproved}" if found.contents else ""
+        read = f", {found.contents:,} contents read{unproved}" if found.contents or found.unproved else ""
         context.out.write(f"{found.files:,} files{read}: {found.differences:,} differences\n")
     return 1 if found.differences else 0
 

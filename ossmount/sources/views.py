@@ -120,14 +120,24 @@ def _predicates(view: ViewDescription) -> Iterator[Predicate]:
             length in sizes for length in (batch.sizes if batch.lengths is None else batch.lengths)
         ]
     if view.suffix:
-        ends = tuple(suffix.lower().encode() for suffix in view.suffix)
-        yield lambda batch: [path.lower().endswith(ends) for path in batch.paths]
+        yield _ends(view.suffix)
     if view.include:
         included = compile_globs(view.include, "--include")
         yield lambda batch: list(map(included, batch.paths))
     if view.exclude:
         excluded = compile_globs(view.exclude, "--exclude")
         yield lambda batch: [match is None for match in map(excluded, batch.paths)]
+
+
+def _ends(suffixes: Sequence[str]) -> Predicate:
+    """Whether a path ends with one of them, in whatever case. Bytes know no other capitals than ASCII's."""
+    texts = tuple(suffix.lower() for suffix in suffixes)
+    if all(map(str.isascii, texts)):
+        ends = tuple(map(str.encode, texts))
+        return lambda batch: [path.lower().endswith(ends) for path in batch.paths]
+    return lambda batch: [
+        path.decode("utf-8", "surrogateescape").lower().endswith(texts) for path in batch.paths
+    ]
 
 
 def _pick(batch: EntryBatch, mask: Sequence[object]) -> EntryBatch | None:

@@ -48,6 +48,11 @@ FILES = (
 )
 
 
+def test_the_case_of_a_suffix_does_not_matter_in_any_alphabet() -> None:
+    names = [entry(name, 1) for name in ("a.ÉÉ", "b.éé", "c.ee")]
+    assert paths(ViewDescription(suffix=(".Éé",)), *names) == ["a.ÉÉ", "b.éé"]
+
+
 @pytest.mark.parametrize(
     ("view", "left"),
     [

@@ -95,8 +95,10 @@ def _choose_view(
     named = [(part.name, base.info) for part, base in bases]
     path = views.derived_path(cache_directory(settings.cache), named, view, settings.index.on_bad_key)
     if not is_missing(path):
-        note_use(path)
-        return ChosenIndex(path, in_child(lambda: views.info_of(path)), built=False)
+        found = in_child(lambda: views.info_of(path))
+        if found.generation == 1:  # what is refreshed later is the view of other bases than its name tells
+            note_use(path)
+            return ChosenIndex(path, found, built=False)
     _make_directory_of(path)
     remove_older(path.parent, f"*{views.SUFFIX}", UNUSED_SECONDS)
     files = [f"{part.name}={base.path}" if part.name else str(base.path) for part, base in bases]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -293,7 +293,7 @@ class ObservabilitySettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All rooms' settings."""
+    """All rooms' settings. ``given``: the options that somebody chose, were it what they are by default."""
 
     store: StoreSettings = StoreSettings()
     source: SourceSettings = SourceSettings()
@@ -303,6 +303,7 @@ class Settings:
     readahead: ReadaheadSettings = ReadaheadSettings()
     mount: MountSettings = MountSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
+    given: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 SECTIONS: dict[str, type] = {
@@ -389,12 +390,11 @@ def _text(name: str, value: Any, origin: str) -> str:
 
 def compose(*layers: Mapping[str, Any]) -> Settings:
     """One Settings from layers of values by option name; later layers win."""
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        merged.update(layer)
+    merged = {name: value for layer in layers for name, value in layer.items()}
     return Settings(
+        given=frozenset(merged),
         **{
             part: section(**{k: v for k, v in merged.items() if k in options_of(section)})
             for part, section in SECTIONS.items()
-        }
+        },
     )

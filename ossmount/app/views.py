@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -104,15 +104,17 @@ def resolved(settings: Settings) -> Settings:
     tree = {name: values.pop(name) for name in sorted(values.keys() & {"layout", "unlabelled"})}
     return dataclasses.replace(
         settings,
-        view=_filled(dataclasses.replace(settings.view, view=None), values),
-        index=_filled(settings.index, tree),
+        view=_filled(dataclasses.replace(settings.view, view=None), values, settings.given),
+        index=_filled(settings.index, tree, settings.given),
     )
 
 
-def _filled(section: _Section, values: dict[str, Any]) -> _Section:
-    """``section`` with ``values`` where it is at its defaults."""
-    fields = {field.name: field for field in dataclasses.fields(section)}
-    taken = {name: value for name, value in values.items() if getattr(section, name) == fields[name].default}
+def _filled(section: _Section, values: dict[str, Any], given: Collection[str]) -> _Section:
+    """``section`` with ``values`` where it is at its defaults, and nobody has asked for those."""
+    free = {field.name: field.default for field in dataclasses.fields(section) if field.name not in given}
+    taken = {
+        name: value for name, value in values.items() if name in free and getattr(section, name) == free[name]
+    }
     return dataclasses.replace(section, **taken)
 
 

@@ -122,7 +122,7 @@ def test_absurd_limits_are_refused_with_what_is_allowed(name: str, text: str) ->
 def test_names_are_unique_across_sections() -> None:
     names = [name for section in SECTIONS.values() for name in options_of(section)]
     assert sorted(names) == sorted(set(names))
-    assert set(SECTIONS) == {field.name for field in dataclasses.fields(Settings)}
+    assert {*SECTIONS, "given"} == {field.name for field in dataclasses.fields(Settings)}
 
 
 @pytest.mark.parametrize("name", sorted(ALL_OPTIONS))

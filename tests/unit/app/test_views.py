@@ -186,6 +186,8 @@ def test_saved_views(tree: str, tmp_path: Path) -> None:
         assert views.description_of(back).label == ("a,b", "c")
     wins = views.resolved(options(tmp_path, view="mine", seed=4))
     assert (wins.view.seed, wins.view.split) == (4, "train=0.5,val=0.5")
+    by_default = views.resolved(options(tmp_path, view="mine", seed=0, layout="keys"))
+    assert (by_default.view.seed, by_default.index.layout) == (0, "keys")
     views.view_create("jpegs", options(tmp_path, suffix=".jpg", include="a/**"))
     assert paths(choose([tree], options(tmp_path, view="jpegs"))) == ["a/1.jpg"]
 
@@ -224,6 +226,20 @@ def test_a_derived_index_is_refreshed_from_its_base(tree: str, tmp_path: Path) -
     assert refresh_index(file, options(tmp_path), lambda _: None).added == 1
     assert refresh_index(view.path, options(tmp_path), lambda _: None).added == 1
     assert "n/c/new.jpg" in paths(view)
+
+
+def test_a_derived_index_is_not_taken_for_that_of_a_base_it_was_refreshed_from(
+    tree: str, tmp_path: Path
+) -> None:
+    base, copy = tmp_path / "base.ossidx", tmp_path / "copy.ossidx"
+    build_index([tree], base, options(tmp_path), lambda _: None)
+    copy.write_bytes(base.read_bytes())
+    view = choose([str(base)], options(tmp_path, suffix=".jpg"))
+    before = paths(view)
+    make_tree(tmp_path / "tree", {"c/new.jpg": b"new"})
+    refresh_index(view.path, options(tmp_path), lambda _: None)
+    assert paths(view) == [*before, "c/new.jpg"]
+    assert paths(choose([str(copy)], options(tmp_path, suffix=".jpg"))) == before
 
 
 def test_a_view_is_written_to_a_pipe_and_does_not_replace_it(tmp_path: Path) -> None:

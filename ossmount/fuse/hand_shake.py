@@ -3,7 +3,9 @@
 How many requests the kernel keeps outstanding stands in that answer (``max_background``; 12 where it names
 none, which also splits READs into pages). libfuse takes the number from nobody but its own high-level
 interface, and afterwards only root or the owner of the mount may set it, where fusectl is mounted, which no
-container has. So libfuse answers into a socket, and what it says goes on to the kernel with the number.
+container has. How far the kernel may read ahead stands there, too, and libfuse gives back what it was asked:
+for a mount that was handed over that is less than what the mounting process has set meanwhile, and undoes it.
+So libfuse answers into a socket, and what it says goes on to the kernel with our numbers.
 
 What may live here: this exchange alone. Who may touch it: whoever has read ``process_init_reply`` of
 fs/fuse/inode.c and ``do_init`` of libfuse's lib/fuse_lowlevel.c.
@@ -19,6 +21,7 @@ import struct
 import pyfuse3
 import trio
 
+from ossmount.config import MountSettings
 from ossmount.errors import MountError
 from ossmount.fuse.accept import CONNECTION_ENDED, TrioForPyfuse3
 
@@ -31,18 +34,23 @@ CONGESTION_SHARE = 0.75
 LARGEST_REQUEST = 256 * mmap.PAGESIZE + (1 << 12)
 """What a read of the device must have room for: 256 pages and headers (libfuse's buffer)."""
 
-_LIMITS = struct.Struct("=HH")
-"""``max_background`` and ``congestion_threshold`` of ``fuse_init_out`` (linux/fuse.h, since 7.13)."""
+_LIMITS = struct.Struct("=IIHH")
+"""``max_readahead``, ``flags``, ``max_background`` and ``congestion_threshold`` of ``fuse_init_out``
+(linux/fuse.h, since 7.13)."""
 
-_LIMITS_AT = 32
-"""After ``fuse_out_header`` (16 bytes), ``major``, ``minor``, ``max_readahead`` and ``flags``."""
+_LIMITS_AT = 24
+"""After ``fuse_out_header`` (16 bytes), ``major`` and ``minor``."""
 
 
-def with_limits(answer: bytes, max_background: int) -> bytes:
-    """libfuse's answer to ``FUSE_INIT`` with the number in it; one that is an error stays as it is."""
+def with_limits(answer: bytes, settings: MountSettings) -> bytes:
+    """libfuse's answer to ``FUSE_INIT`` with what ``settings`` say; one that is an error stays as it is."""
     if len(answer) < _LIMITS_AT + _LIMITS.size:
         return answer
-    limits = _LIMITS.pack(max_background, int(max_background * CONGESTION_SHARE))
+    read_ahead, flags, _, _ = _LIMITS.unpack_from(answer, _LIMITS_AT)
+    background = settings.max_background
+    limits = _LIMITS.pack(
+        max(read_ahead, settings.kernel_read_ahead), flags, background, int(background * CONGESTION_SHARE)
+    )
     return answer[:_LIMITS_AT] + limits + answer[_LIMITS_AT + _LIMITS.size :]
 
 
@@ -52,12 +60,12 @@ class HandShake(TrioForPyfuse3):
     Between its two calls of :meth:`wait_readable` the device's descriptor is one end of a pair of sockets.
     """
 
-    def __init__(self, max_background: int) -> None:
+    def __init__(self, settings: MountSettings) -> None:
         super().__init__()
         self.handled = False
         """Set by whoever hears of ``FUSE_INIT``."""
         self.device: int | None = None
-        self._max_background = max_background
+        self._settings = settings
         self._kernel: int | None = None
         self._answers: socket.socket | None = None
 
@@ -107,7 +115,7 @@ class HandShake(TrioForPyfuse3):
             self.handled = False
             return
         try:
-            os.write(self._kernel, with_limits(answer, self._max_background))
+            os.write(self._kernel, with_limits(answer, self._settings))
         except OSError as error:
             if error.errno not in CONNECTION_ENDED:  # unmounted meanwhile: others find out
                 raise

@@ -99,7 +99,7 @@ class MountSession:
         Raises MountError.
         """
         operations = _InitObserved.for_settings(settings)
-        hand_shake = operations.hand_shake = HandShake(settings.max_background)
+        hand_shake = operations.hand_shake = HandShake(settings)
         target, options = _target(mountpoint), mount_options(settings, source)
         if isinstance(mountpoint, Descriptor):
             options = set()  # whoever mounted it chose them

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from ossmount.fuse.mountpoint import mounted_at
 from ossmount.k8s.exchange import PATH_MAX
 from tests.support import images
 from tests.support.csi import Failed, Plugin, needs_root, plugin
@@ -89,6 +90,7 @@ def test_an_epoch_and_every_death(
         check_container(running)
         assert running.check().returncode == 0
         assert not (empty_dir / ".volumes" / VOLUME / "socket").exists()
+        check_read_ahead(running, target)
         assert trainer.epoch(target, workers=2) == images.expected()
         kill_a_worker_in_an_epoch(running, trainer, target)
         kill_the_supervisor(driver, running, target)
@@ -98,6 +100,14 @@ def test_an_epoch_and_every_death(
         assert running.terminate() == 0
     assert look(target)[0] == -errno.ENOTCONN
     driver.client.unpublish("v", target)
+
+
+def check_read_ahead(running: RunningSidecar, target: Path) -> None:
+    """As the driver has set it: the sidecar's first answer to the kernel does not undo that."""
+    mounted = mounted_at(target)
+    assert mounted is not None
+    assert Path(f"/sys/class/bdi/0:{mounted.connection}/read_ahead_kb").read_text() == "1024\n"
+    assert "read-ahead" not in running.log
 
 
 def check_container(running: RunningSidecar) -> None:

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 import pytest
 import trio
 
+from ossmount.config import MountSettings
 from ossmount.errors import MountError
 from ossmount.fuse.hand_shake import HandShake, with_limits
 
 INIT = b"FUSE_INIT"
-ANSWER = struct.pack("=IiQIIIIHHI", 80, 0, 2, 7, 38, 1 << 20, 0xFFFF, 0, 0, 1 << 20).ljust(80, b"\1")
+ANSWER = struct.pack("=IiQIIIIHHI", 80, 0, 2, 7, 38, 1 << 17, 0xFFFF, 0, 0, 1 << 20).ljust(80, b"\1")
+SETTINGS = MountSettings(kernel_read_ahead=2 << 20, max_background=400)
 
 
 @pytest.fixture
@@ -53,10 +55,10 @@ def test_the_kernel_hears_our_limits(
 ) -> None:
     device, kernel = ends
     kernel.send(INIT)
-    assert run(HandShake(400), device, ANSWER, monkeypatch) == INIT
+    assert run(HandShake(SETTINGS), device, ANSWER, monkeypatch) == INIT
     answer = kernel.recv(1000)
-    assert struct.unpack_from("=HH", answer, 32) == (400, 300)
-    assert (answer[:32], answer[36:]) == (ANSWER[:32], ANSWER[36:])
+    assert struct.unpack_from("=IIHH", answer, 24) == (2 << 20, 0xFFFF, 400, 300)
+    assert (answer[:24], answer[36:]) == (ANSWER[:24], ANSWER[36:])
     kernel.send(b"LOOKUP")  # the descriptor is the device again
     assert os.read(device, 100) == b"LOOKUP"
     assert not os.get_inheritable(device)
@@ -65,7 +67,7 @@ def test_the_kernel_hears_our_limits(
 
 def test_an_error_stays_as_it_is() -> None:
     refused = struct.pack("=IiQ", 16, -71, 2)
-    assert with_limits(refused, 400) == refused
+    assert with_limits(refused, SETTINGS) == refused
 
 
 def test_a_kernel_that_has_gone_is_left_to_others(
@@ -76,14 +78,14 @@ def test_a_kernel_that_has_gone_is_left_to_others(
     written: list[bytes] = []
 
     def unmounted(fd: int, data: bytes) -> int:
-        if data[32:36] != struct.pack("=HH", 8, 6):
+        if data[32:36] != struct.pack("=HH", 400, 300):
             return write(fd, data)
         written.append(data)
         raise ConnectionAbortedError(103, "Software caused connection abort")
 
     write = os.write
     monkeypatch.setattr("os.write", unmounted)
-    run(HandShake(8), device, ANSWER, monkeypatch)
+    run(HandShake(SETTINGS), device, ANSWER, monkeypatch)
     assert len(written) == 1
     os.close(device)
 
@@ -94,7 +96,7 @@ def test_a_library_that_gives_no_answer(
     device, kernel = ends
     kernel.send(INIT)
     with pytest.raises(MountError, match="did not begin to talk"):
-        run(HandShake(8), device, None, monkeypatch)
+        run(HandShake(SETTINGS), device, None, monkeypatch)
     kernel.send(b"LOOKUP")
     assert os.read(device, 100) == b"LOOKUP"
     os.close(device)

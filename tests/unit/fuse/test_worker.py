@@ -151,6 +151,7 @@ def ended(kind: Kind, plan: Callable[[int, int], Plan], before: Callable[[int], 
     letting, let = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # as the supervisor forks
         os._exit(run_child(kind, 0, plan(telling, letting)))
     os.close(telling)
     before(child)

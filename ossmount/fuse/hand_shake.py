@@ -5,6 +5,7 @@ none, which also splits READs into pages). libfuse takes the number from nobody 
 interface, and afterwards only root or the owner of the mount may set it, where fusectl is mounted, which no
 container has. How far the kernel may read ahead stands there, too, and libfuse gives back what it was asked:
 for a mount that was handed over that is less than what the mounting process has set meanwhile, and undoes it.
+And it never says that look-ups in a directory may go on side by side.
 So libfuse answers into a socket, and what it says goes on to the kernel with our numbers.
 
 What may live here: this exchange alone. Who may touch it: whoever has read ``process_init_reply`` of
@@ -38,18 +39,29 @@ _LIMITS = struct.Struct("=IIHH")
 """``max_readahead``, ``flags``, ``max_background`` and ``congestion_threshold`` of ``fuse_init_out``
 (linux/fuse.h, since 7.13)."""
 
+PARALLEL_DIROPS = 1 << 18
+"""``FUSE_PARALLEL_DIROPS`` (linux/fuse.h, since 7.25): LOOKUP and READDIR of a directory side by side.
+
+Without it the kernel sends one after the other, and whoever waits for his turn cannot even be killed."""
+
 _LIMITS_AT = 24
 """After ``fuse_out_header`` (16 bytes), ``major`` and ``minor``."""
 
 
 def with_limits(answer: bytes, settings: MountSettings) -> bytes:
-    """libfuse's answer to ``FUSE_INIT`` with what ``settings`` say; one that is an error stays as it is."""
+    """libfuse's answer to ``FUSE_INIT`` with what ``settings`` say, and with PARALLEL_DIROPS.
+
+    One that is an error stays as it is.
+    """
     if len(answer) < _LIMITS_AT + _LIMITS.size:
         return answer
     read_ahead, flags, _, _ = _LIMITS.unpack_from(answer, _LIMITS_AT)
     background = settings.max_background
     limits = _LIMITS.pack(
-        max(read_ahead, settings.kernel_read_ahead), flags, background, int(background * CONGESTION_SHARE)
+        max(read_ahead, settings.kernel_read_ahead),
+        flags | PARALLEL_DIROPS,
+        background,
+        int(background * CONGESTION_SHARE),
     )
     return answer[:_LIMITS_AT] + limits + answer[_LIMITS_AT + _LIMITS.size :]
 

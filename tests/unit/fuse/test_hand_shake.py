@@ -12,7 +12,7 @@ import trio
 
 from ossmount.config import MountSettings
 from ossmount.errors import MountError
-from ossmount.fuse.hand_shake import HandShake, with_limits
+from ossmount.fuse.hand_shake import PARALLEL_DIROPS, HandShake, with_limits
 
 INIT = b"FUSE_INIT"
 ANSWER = struct.pack("=IiQIIIIHHI", 80, 0, 2, 7, 38, 1 << 17, 0xFFFF, 0, 0, 1 << 20).ljust(80, b"\1")
@@ -57,7 +57,7 @@ def test_the_kernel_hears_our_limits(
     kernel.send(INIT)
     assert run(HandShake(SETTINGS), device, ANSWER, monkeypatch) == INIT
     answer = kernel.recv(1000)
-    assert struct.unpack_from("=IIHH", answer, 24) == (2 << 20, 0xFFFF, 400, 300)
+    assert struct.unpack_from("=IIHH", answer, 24) == (2 << 20, 0xFFFF | PARALLEL_DIROPS, 400, 300)
     assert (answer[:24], answer[36:]) == (ANSWER[:24], ANSWER[36:])
     kernel.send(b"LOOKUP")  # the descriptor is the device again
     assert os.read(device, 100) == b"LOOKUP"

@@ -53,7 +53,7 @@ class ListedObjects:
 
     ``rows`` reads from the beginning each time it is called. ``where`` gives file and line of a row by
     its number; it may be slow. ``base_uri`` None means that keys are complete URIs. ``remedy`` is for
-    objects that do not exist.
+    objects that do not exist, ``first_remedy`` for that of the first row, if another may help there.
     """
 
     description: str
@@ -65,6 +65,7 @@ class ListedObjects:
     concurrency: int = 64
     skip_missing: bool = False
     remedy: str = "correct the list, or leave such objects out with --on-missing skip"
+    first_remedy: str | None = None
 
     def batches(self, report: Report) -> Iterator[EntryBatch]:
         """Complete entries in the order of the rows. Raises SourceError and StoreError."""
@@ -220,7 +221,8 @@ class ListedObjects:
         if len(missing) > 1:
             others = ", ".join(uri for _, uri in missing[1:_NAMED])
             message += f", one of {len(missing)} missing among the first {rows} rows (also {others})"
-        return ManifestError(*self.where(number), message, self.remedy)
+        remedy = self.remedy if number else self.first_remedy or self.remedy
+        return ManifestError(*self.where(number), message, remedy)
 
 
 def _base(uri: str) -> tuple[str, str]:

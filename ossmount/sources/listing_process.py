@@ -66,17 +66,18 @@ class ListingProcess:
         return f"ListingProcess({self._root_uri}/{self._prefix}, {self._spool!r})"
 
     def pages(self, listed: Listed) -> Iterator[ListPage]:
-        """As :meth:`ParallelListing.pages`. Raises StoreError, SettingsError, and OSError of the spool."""
-        reading, writing = os.pipe()
+        """As :meth:`ParallelListing.pages`. Raises OssmountError, and OSError of the spool."""
         # An interrupt between the fork and the block below would leave the child to nobody.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        parent = os.getpid()
-        child = os.fork()
-        if child == 0:
-            os.close(reading)
-            self._list_and_exit(writing, parent)
         try:
-            os.close(writing)
+            child, reading = self._fork()
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            raise OssmountError(
+                f"no process that lists can be started: {error.strerror}",
+                "end others, or raise the limits (ulimit -u, ulimit -n, pids.max)",
+            ) from error
+        try:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             self._reading = reading
             yield from in_order(self._spool, lambda position: self._wait_for(position, listed))
@@ -85,6 +86,22 @@ class ListingProcess:
             os.kill(child, signal.SIGKILL)
             os.close(reading)
             os.waitpid(child, 0)
+
+    def _fork(self) -> tuple[int, int]:
+        """The child and the end of the pipe over which it tells. Raises OSError."""
+        reading, writing = os.pipe()
+        parent = os.getpid()
+        try:
+            child = os.fork()
+        except OSError:
+            os.close(reading)
+            os.close(writing)
+            raise
+        if child == 0:
+            os.close(reading)
+            self._list_and_exit(writing, parent)
+        os.close(writing)
+        return child, reading
 
     def _wait_for(self, position: bytes, listed: Listed) -> Record:
         """The span that begins at ``position``, once the child has told of it."""

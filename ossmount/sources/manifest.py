@@ -18,6 +18,9 @@ from ossmount.sources.readers import Hook, TextReader, open_reader
 from ossmount.sources.text_file import TextFile
 from ossmount.uris import shown_object, shown_uri
 
+_HEADER = "if this line names columns, say which holds the paths, as in --columns key=path"
+"""A header with other names than ours looks like a path."""
+
 
 class ManifestSource:
     """The objects that a manifest lists, in its order.
@@ -86,6 +89,7 @@ class ManifestSource:
             inventory = open_inventory(self._file, self._open_store, self._base_uri)
         reader = inventory or open_reader(self._file, self._mapping, self._hook)
         remedy = "correct the manifest, or leave such objects out with --on-missing skip"
+        is_plain = isinstance(reader, TextReader) and isinstance(reader.form, Plain)
         if isinstance(reader, TextReader) and reader.form == Plain(tabbed=False):
             remedy = f'write paths with spaces in "double quotes"; {remedy}'
         return ListedObjects(
@@ -98,4 +102,5 @@ class ManifestSource:
             concurrency=self._concurrency,
             skip_missing=self._skip_missing,
             remedy=remedy,
+            first_remedy=f"{_HEADER}; or {remedy}" if is_plain else None,
         )

@@ -215,6 +215,20 @@ def test_a_process_with_threads_lists_itself() -> None:
     assert stores.opened_in == []
 
 
+def test_where_no_process_can_be_forked_an_error_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> int:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("os.fork", refuse)
+    files = set(Path("/proc/self/fd").iterdir())
+    with pytest.raises(OssmountError, match=r"no process that lists can be started: .*; .*ulimit -u"):
+        listed(MemoryStore("s3://b", NUMBERED), Spool(tmp_path / "spool", "s3://b/"))
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+    assert set(Path("/proc/self/fd").iterdir()) == files
+
+
 def test_a_process_of_one_thread_may_fork() -> None:
     asks = "import sys; from ossmount.sources.listing_process import may_fork; sys.exit(not may_fork())"
     assert subprocess.run([sys.executable, "-c", asks], check=False, timeout=60).returncode == 0

@@ -107,6 +107,15 @@ def test_missing_objects_name_the_line(tmp_path: Path, store: MemoryStore) -> No
     assert "--on-missing skip" in caught.value.remedy
 
 
+@pytest.mark.parametrize("header", ["path\tsize", "path,label", "filename"])
+def test_a_header_that_is_taken_for_a_path_is_told(tmp_path: Path, store: MemoryStore, header: str) -> None:
+    with pytest.raises(ManifestError, match=r"m.tsv:1: .* does not exist; if .* --columns key=path;"):
+        read(manifest(tmp_path, f"{header}\nc/d.jpg\n", store))
+    with pytest.raises(ManifestError) as caught:
+        read(manifest(tmp_path, f"c/d.jpg\n{header}\n", store))
+    assert "--columns" not in caught.value.remedy
+
+
 def test_missing_objects_may_be_left_out(
     tmp_path: Path, store: MemoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,7 +18,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -155,7 +155,7 @@ def push_index(path: Path, uri: str, settings: Settings, report: Report, *, prun
     Raises IndexFileError (a damaged index is not published), SettingsError, StoreError.
     """
     root, key = _place(uri)
-    with closing(index.open_index(path)) as opened:
+    with index.open_index(path) as opened:
         opened.verify()
         info = opened.info()
     from ossmount.stores.uploading import open_uploader  # every SDK: a mount loads only its own
@@ -360,7 +360,7 @@ def _unpacked(path: Path, part: Part, uri: str) -> bytes:
 
 
 def _verified(path: Path, pointer: Pointer, uri: str) -> IndexInfo:
-    with closing(index.open_index(path)) as opened:
+    with index.open_index(path) as opened:
         opened.verify()
         info = opened.info()
     if info.checksum != pointer.checksum:

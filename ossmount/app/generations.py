@@ -12,7 +12,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def refresh_index(
     began = time.monotonic()
     _check_own(path, settings)
     with ExitStack() as stack:
-        before = stack.enter_context(closing(index.open_index(mounted or path)))
+        before = stack.enter_context(index.open_index(mounted or path))
         stack.enter_context(_alone(path))
         base = stack.enter_context(_descendant(before, path)) if mounted else before
         recipe = before.info().options
@@ -132,7 +132,7 @@ def _next_generation(
     """The tree as the source is now: a new file at ``path``, or ``base`` itself where nothing changed."""
     with index.reserved(path) as beside:
         build_index(uris, beside, settings, report, previous=base)
-        with closing(index.open_index(beside)) as new:
+        with index.open_index(beside) as new:
             if next(index.compare(base, new), None) is None:
                 yield base
             else:
@@ -150,7 +150,7 @@ def _descendant(mounted: LmdbIndex, path: Path) -> Iterator[LmdbIndex]:
     if found is None:
         yield mounted
         return
-    with closing(found):
+    with found:
         yield found if mounted.info().checksum in found.ancestors else mounted
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import IO
 
@@ -40,7 +39,7 @@ def index_info(path: str) -> IndexInfo:
 
 def index_ls(path: str, directory: str) -> Iterator[Child]:
     """The children of ``directory`` in index order. Raises SourceError where there is no such directory."""
-    with closing(index.open_index(Path(path))) as opened:
+    with index.open_index(Path(path)) as opened:
         ino = _descend(opened, directory)
         for children in opened.children(ino):
             yield from children
@@ -63,7 +62,7 @@ def _descend(opened: Index, directory: str) -> int:
 
 def index_report(path: str) -> Iterator[index.ReportRow]:
     """Every rename, merge and skip of the build."""
-    with closing(index.open_index(Path(path))) as opened:
+    with index.open_index(Path(path)) as opened:
         yield from index.report(opened)
 
 
@@ -76,7 +75,7 @@ def index_export(path: str, output: IO[bytes]) -> int:
     try:
         table = csv.writer(text, delimiter="\t", lineterminator="\n")
         table.writerow(EXPORT_HEADER)
-        with closing(index.open_index(Path(path))) as opened:
+        with index.open_index(Path(path)) as opened:
             for batch in index.export(opened):
                 table.writerows(_export_rows(batch))
                 rows += len(batch)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 
 from ossmount.app.runtime import MountRecord
 from ossmount.errors import FileSystemError, SourceError
@@ -33,7 +32,7 @@ def inodes_of(record: MountRecord, files: Sequence[File]) -> Iterator[Sequence[i
     if all(isinstance(file, int) for file in files):
         yield [file for file in files if isinstance(file, int)]
         return
-    with closing(open_index(record.file)) as index:
+    with open_index(record.file) as index:
         finder = Finder(index, record.mountpoint)
         for part in (files[:FIRST_PART], files[FIRST_PART:]):
             yield array("Q", (file if isinstance(file, int) else finder.file(file) for file in part))
@@ -48,7 +47,7 @@ def files_below(
     """
     inos, lengths = array("Q"), array("Q")
     seen: set[int] = set()
-    with closing(open_index(record.file)) as index:
+    with open_index(record.file) as index:
         finder = Finder(index, record.mountpoint)
         for path in paths or [""]:
             for ref in finder.below(path):

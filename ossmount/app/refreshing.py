@@ -11,7 +11,6 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -221,7 +220,7 @@ def build_next(mounted: Path, path: Path, plan: Plan) -> bytes:
             invalidations = InvalidationFile(output)
             refreshed = refresh_index(path, plan.settings, _silent, invalidations.add, mounted)
             if refreshed.is_new:
-                with closing(index.open_index(path)) as new:
+                with index.open_index(path) as new:
                     invalidations.finish(new)
     except OssmountError as error:
         return json.dumps({"error": encode_error(error)}).encode()

@@ -12,7 +12,6 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -68,7 +67,7 @@ def verify_index(path: Path, settings: Settings, report: Report, note: Note, *, 
     SettingsError, SourceError, StoreError. A view is right where the indexes are that it is made of: those
     are compared.
     """
-    with closing(index.open_index(path)) as promised:
+    with index.open_index(path) as promised:
         promised.verify()
         uris, complete = from_recipe(promised.info().options, settings, str(path))
         bases = [part.file for part in parts_of(uris) if part.file is not None]
@@ -79,7 +78,7 @@ def verify_index(path: Path, settings: Settings, report: Report, note: Note, *, 
         with TemporaryDirectory(prefix="ossmount-verify-") as folder:
             now = Path(folder) / "now.ossidx"
             build_index(uris, now, complete, report, previous=promised)
-            with closing(index.open_index(now)) as actual:
+            with index.open_index(now) as actual:
                 for change in index.compare(promised, actual):
                     for difference in _differences(change, promised, actual):
                         count += 1

@@ -14,7 +14,6 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -167,13 +166,13 @@ class IndexSource:
 
 
 def _exported(path: Path) -> Iterator[EntryBatch]:
-    with closing(index.open_index(path)) as opened:
+    with index.open_index(path) as opened:
         yield from index.export(opened)
 
 
 def info_of(path: Path) -> IndexInfo:
     """What the index file says of itself. Raises IndexFileError."""
-    with closing(index.open_index(path)) as opened:
+    with index.open_index(path) as opened:
         return opened.info()
 
 

@@ -59,11 +59,11 @@ class LmdbIndex:
                 max_dbs=len(layout.TABLES), map_size=length,
             )  # fmt: skip
             handles = {name: self._env.open_db(name, create=False) for name in layout.TABLES}
+            self._txn: Any = self._env.begin()
+            self._run_cursor = self._txn.cursor(handles[layout.RUNS])
+            self._ino_cursor = self._txn.cursor(handles[layout.INODES])
         except lmdb.Error as error:
             raise IndexDamaged(f"index {path} cannot be opened: {error}", envelope.REBUILD) from error
-        self._txn: Any = self._env.begin()
-        self._run_cursor = self._txn.cursor(handles[layout.RUNS])
-        self._ino_cursor = self._txn.cursor(handles[layout.INODES])
         self._handles = handles
         self._paging = Paging(path)
         self._kept: dict[bytes, Run] = {}
@@ -101,7 +101,10 @@ class LmdbIndex:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Closes it. Raises IndexDamaged where LMDB found pages damaged in between."""
         self.close()
+        if isinstance(error, lmdb.Error):
+            raise IndexDamaged(f"index {self.path} is damaged: {error}", envelope.REBUILD) from error
 
     @property
     def meta(self) -> dict[str, Any]:

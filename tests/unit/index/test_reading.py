@@ -79,6 +79,23 @@ def test_something_else_is_not_an_index(tmp_path: Path) -> None:
         open_index(other)
 
 
+def test_a_page_that_is_damaged_is_told_where_the_index_is_used(sound: Path, tmp_path: Path) -> None:
+    """Its trailer is whole, so it opens; LMDB finds out when it comes to the page."""
+    data = sound.read_bytes()
+    other = tmp_path / "x.idx"
+    found = 0
+    for page in range(2, len(data) // 4096):
+        other.write_bytes(data[: page * 4096] + b"\xff" * 4096 + data[(page + 1) * 4096 :])
+        try:
+            with open_index(other) as index:
+                for children in index.children(ROOT_INODE):
+                    list(children)
+        except IndexDamaged as error:
+            assert "x.idx is damaged" in str(error) or "cannot be opened" in str(error)  # noqa: PT017
+            found += "is damaged: mdb" in str(error)
+    assert found
+
+
 def test_another_version_is_refused(sound: Path, tmp_path: Path) -> None:
     data = bytearray(sound.read_bytes())
     at = len(data) - TRAILER

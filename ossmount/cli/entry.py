@@ -34,6 +34,20 @@ INTERRUPTED = 130
 INTERNAL_ERROR = 70
 """``EX_SOFTWARE`` of sysexits.h: our fault, not the user's."""
 
+EXIT_STATUSES = (
+    (0, "done; for mount: the mount serves"),
+    (1, "doctor found what keeps you from mounting, verify a difference; or no space is left"),
+    (2, "an option, a variable or a file of settings cannot be used"),
+    (3, "the source cannot be read"),
+    (4, "the index cannot be used"),
+    (5, "the store did not give what was asked for"),
+    (6, "the mount cannot be made, or does not serve"),
+    (7, "the cache directory cannot be used"),
+    (INTERNAL_ERROR, "an error of ossmount itself: please report it"),
+    (INTERRUPTED, "interrupted (Ctrl-C)"),
+)
+"""What each status means, for the documents; those from 2 to 7 are in the error tree."""
+
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors of write(2) that are the disk's, or a quota's. Standard output may be a file, too."""
 

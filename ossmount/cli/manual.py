@@ -15,24 +15,12 @@ from textwrap import wrap
 from ossmount import __version__
 from ossmount.cli.catalogue import COMMANDS
 from ossmount.cli.command import Command, parser_of
+from ossmount.cli.entry import EXIT_STATUSES
 from ossmount.cli.options import SECTION_TITLES, default_of, flag_of, format_value, is_switch
 from ossmount.config import SECTIONS, Option, options_of
 
 DATE = "November 21, 2026"
 """Of the last change of these pages' own words; generated parts follow the version."""
-
-_STATUSES = (
-    ("0", "Done; for mount: the mount serves."),
-    ("1", "doctor found what keeps you from mounting, verify a difference; or no space is left."),
-    ("2", "An option, a variable or a file of settings cannot be used."),
-    ("3", "The source cannot be read."),
-    ("4", "The index cannot be used."),
-    ("5", "The store did not give what was asked for."),
-    ("6", "The mount cannot be made, or does not serve."),
-    ("7", "The cache directory cannot be used."),
-    ("70", "An error of ossmount itself."),
-    ("130", "Interrupted."),
-)
 
 _FILES = (
     ("/run/ossmount", "Runtime directories of root's mounts; of others $XDG_RUNTIME_DIR/ossmount."),
@@ -96,7 +84,9 @@ def ossmount_page() -> str:
         _section("OPTIONS", [_OPTIONS, *(line for section in SECTIONS for line in _options(section))]),
         _section("ENVIRONMENT", _tagged(_ENVIRONMENT)),
         _section("FILES", _tagged([(f"Pa {_words(path)}", text) for path, text in _FILES])),
-        _section("EXIT STATUS", _tagged([(_words(status), text) for status, text in _STATUSES])),
+        _section(
+            "EXIT STATUS", _tagged([(_words(str(status)), _sentence(text)) for status, text in EXIT_STATUSES])
+        ),
         _section("EXAMPLES", [line for command in COMMANDS for line in _examples(command)][1:]),
         _section("SEE ALSO", [".Xr fusermount3 1 ,", ".Xr mount.ossmount 8"]),
     ]

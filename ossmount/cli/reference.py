@@ -15,7 +15,7 @@ from pathlib import Path
 from ossmount.app.metrics_table import METRICS, PREFIX, Metric
 from ossmount.cli.catalogue import COMMANDS
 from ossmount.cli.command import Command, parser_of
-from ossmount.cli.entry import overview
+from ossmount.cli.entry import EXIT_STATUSES, overview
 from ossmount.cli.options import SECTION_TITLES, default_of, flag_of, format_value, is_switch
 from ossmount.config import ENVIRONMENT_PREFIX, SECTIONS, Option, options_of
 from ossmount.ranges import shown_range
@@ -74,16 +74,7 @@ def _statuses() -> str:
             "",
             "| Status | Means |",
             "|---|---|",
-            "| 0 | done; for `mount`: the mount serves |",
-            "| 1 | `doctor` found what keeps you from mounting, `verify` a difference; or no space is left |",
-            "| 2 | an option, a variable or a file of settings cannot be used |",
-            "| 3 | the source cannot be read |",
-            "| 4 | the index cannot be used |",
-            "| 5 | the store did not give what was asked for |",
-            "| 6 | the mount cannot be made, or does not serve |",
-            "| 7 | the cache directory cannot be used |",
-            "| 70 | an error of ossmount itself: please report it |",
-            "| 130 | interrupted (Ctrl-C) |",
+            *(f"| {status} | {text} |" for status, text in EXIT_STATUSES),
             "",
             "Every error is one line on standard error, `ossmount: WHAT; WHAT TO DO`. A traceback is shown"
             " only with `--log-level debug`.",

@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import random
+import signal
 import stat
 import subprocess
 from collections.abc import Callable
@@ -28,14 +29,40 @@ def test_attributes_of_a_file(small: Mounted) -> None:
     assert status.st_mtime_ns == status.st_ctime_ns == MTIME_NS
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the kernel's side of a connection")
-def test_the_kernel_keeps_as_many_requests_outstanding_as_it_was_told(small: Mounted) -> None:
+@pytest.fixture
+def connection(small: Mounted) -> Path:
+    """The kernel's side of the small mount's connection."""
+    if os.geteuid() != 0:
+        pytest.skip("only root sees the kernel's side of a connection")
     control = Path("/sys/fs/fuse/connections")
     if not any(control.iterdir()):
         subprocess.run(["mount", "-t", "fusectl", "none", str(control)], check=True, timeout=10)
+    return control / str(small.connection)
 
-    assert (control / f"{small.connection}/max_background").read_text() == "512\n"
-    assert (control / f"{small.connection}/congestion_threshold").read_text() == "384\n"
+
+def test_the_kernel_keeps_as_many_requests_outstanding_as_it_was_told(connection: Path) -> None:
+    assert (connection / "max_background").read_text() == "512\n"
+    assert (connection / "congestion_threshold").read_text() == "384\n"
+
+
+def test_look_ups_in_one_directory_wait_side_by_side_and_can_be_killed(
+    small: Mounted, connection: Path
+) -> None:
+    """With a lock on the directory the second one would wait for the first, where no signal ends it."""
+    workers = small.children()
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    programs = [
+        subprocess.Popen(["stat", small.path / f"absent{i}"], stderr=subprocess.DEVNULL) for i in range(2)
+    ]
+    try:
+        small.wait_for(lambda: (connection / "waiting").read_text() == "2\n")
+        programs[1].kill()
+        assert programs[1].wait(10) == -signal.SIGKILL
+    finally:
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
+    assert programs[0].wait(10) == 1
 
 
 def test_attributes_of_directories(small: Mounted) -> None:

@@ -104,7 +104,7 @@ class ListingProcess:
         return child, reading
 
     def _wait_for(self, position: bytes, listed: Listed) -> Record:
-        """The span that begins at ``position``, once the child has told of it."""
+        """The span that begins at ``position``, once the child has told of it. Raises OssmountError."""
         wait = 0.0  # what has been told already is taken even where it is not needed now
         while True:
             self._hear(wait)
@@ -112,6 +112,12 @@ class ListingProcess:
             found = self._spool.find(position)
             if found is not None:
                 return found
+            if self._finished:  # nothing more can come: this span would be waited for without end
+                where = f"{self._root_uri}/{self._prefix}"
+                raise OssmountError(
+                    f"internal error: the listing of {where} has a hole behind {position!r}",
+                    "try again, and report it if it stays",
+                )
             wait = TELL_SECONDS
 
     def _hear(self, seconds: float) -> None:

@@ -20,7 +20,7 @@ from ossmount.protocols import ObjectStore
 from ossmount.sources import PrefixSource
 from ossmount.sources.listing_plan import key_order
 from ossmount.sources.listing_process import ListingProcess
-from ossmount.sources.listing_spool import Spool
+from ossmount.sources.listing_spool import Record, Spool
 from tests.support.memory_store import MemoryStore, fail_first, opener
 from tests.support.mounting import is_running, wait_for
 
@@ -124,11 +124,27 @@ def test_a_child_that_is_killed_is_told_and_gone_on_from(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_span_that_nobody_listed_is_told_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child says that it has finished, yet one of its spans has not arrived."""
+    monkeypatch.setattr(Spool, "note", _forgetting(Spool.note))
+    store = MemoryStore("s3://b", NUMBERED, page_size=10)
+    with pytest.raises(OssmountError, match=r"hole behind b'd1/.*; try again"):
+        listed(store, Spool(None, "s3://b/"))
+
+
+def _forgetting(note: Callable[[Spool, Record], None]) -> Callable[[Spool, Record], None]:
+    def first_of_d1_is_lost(spool: Spool, record: Record) -> None:
+        if not record.span.after < b"d1/0400" <= (record.span.upto or b"z"):
+            note(spool, record)
+
+    return first_of_d1_is_lost
+
+
 LISTS_FOREVER = """
 import os, sys, time
 from pathlib import Path
 from ossmount.sources.listing_process import ListingProcess
-from ossmount.sources.listing_spool import Spool
+from ossmount.sources.listing_spool import Record, Spool
 from tests.support.memory_store import MemoryStore
 
 def hang(verb: str, key: str) -> None:
